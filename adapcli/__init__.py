@@ -1,0 +1,23 @@
+"""Adaptive transformers: score every configuration once, then search, learn policies and report.
+
+Public names are imported on first use, so that `import adapcli` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AdapError": "adapcli.errors",
+    "ConfigSpace": "adapcli.space",
+    "Configuration": "adapcli.space",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'adapcli' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,70 @@
+"""Options that several commands share, as annotated types: one name, one range and one help text each."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MAX_SEED = 2**32 - 1
+
+
+def fraction(text: str) -> float:
+    """A number in (0, 1]; BadParameter with the right way to write it otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise typer.BadParameter(f"{text!r}: expected a fraction in (0, 1]: write 0.7")
+    return value
+
+
+def device(text: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N`; whether it is there is found out when it is used."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise typer.BadParameter(f"{text!r}: allowed are auto, cpu, cuda, cuda:N")
+    return text
+
+
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        envvar="ADAP_RUN",
+        metavar="DIR",
+        help="Run folder.",
+        show_default="adap-run",
+        show_envvar=True,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks on stderr.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue where an interrupted run stopped.")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--ckpt", metavar="PATH", help="Checkpoint: a folder, a .pt or .safetensors file, or hf://owner/name."
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", parser=device, metavar="NAME", help="auto, cpu, cuda or cuda:N.")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, max=65536, help="Samples per batch.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Random seed.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, max=1024, help="Torch threads.", show_default="as torch chooses"),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many samples.")]
+FlopsTarget = Annotated[
+    float | None,
+    typer.Option(
+        "--flops-target",
+        parser=fraction,
+        metavar="FRACTION",
+        help="FLOPs at most this fraction of the full model.",
+    ),
+]

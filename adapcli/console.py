@@ -1,0 +1,198 @@
+"""The one output object: data to stdout, talk to stderr.
+
+Text from users and files goes through `printable`, and is never read as markup.
+"""
+
+import dataclasses
+import json as json_module
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+SCHEMA_VERSION = 1
+HEARTBEAT_S = 30.0
+
+
+class Progress(Protocol):
+    """What the library calls: `done` of `total` units are finished; `note` is a short remark such as a loss."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+class Console:
+    """Shows a command's results and progress. `json`: stdout holds one object; `quiet`: no talk."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+
+    def print(self, text: str = "") -> None:
+        """A line of data for people, on stdout (nothing with --json)."""
+        if not self.json:
+            print(printable(text))
+
+    def say(self, text: str) -> None:
+        """A line of talk, on stderr (nothing with --quiet)."""
+        if not self.quiet:
+            print(printable(text), file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something to know even with --quiet, on stderr."""
+        _labelled("warning", "yellow", text)
+
+    def error(self, message: str, hint: str = "") -> None:
+        """Why the command failed, and what to do next, on stderr."""
+        sys.stdout.flush()
+        _labelled("error", "bold red", message)
+        if hint:
+            _labelled("hint", "cyan", hint)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+        """Rows for people, on stdout (nothing with --json). Numbers are right-aligned."""
+        if self.json:
+            return
+        if title:
+            self.print(title)
+        for line in _aligned([columns, *rows]):
+            self.print(line)
+
+    def result(self, content: Mapping[str, Any]) -> None:
+        """With --json, the one object on stdout; numbers that are not finite become null."""
+        if self.json:
+            print(
+                json_module.dumps({"schema_version": SCHEMA_VERSION, **plain(dict(content))}, allow_nan=False)
+            )
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        """Progress of one job on stderr: a bar with ETA on a terminal, else a line every 30 s."""
+        if self.quiet:
+            yield lambda done, total, note="": None
+        elif sys.stderr is not None and sys.stderr.isatty():
+            with _bar(label) as bar:
+                yield bar
+        else:
+            yield Heartbeat(label)
+
+
+class Heartbeat:
+    """A progress line at most every `every` seconds, and one at the end; for logs and pipes."""
+
+    def __init__(
+        self, label: str, every: float = HEARTBEAT_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._label, self._every, self._clock = label, every, clock
+        self._start = self._last = clock()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = self._clock()
+        if self._first is None:
+            self._first = done
+        if now - self._last < self._every and done < total:
+            return
+        self._last = now
+        line = f"{self._label}: {done}/{total}, {clock_time(now - self._start)} elapsed{self._left(done, total, now)}"
+        print(printable(f"{line}, {note}" if note else line), file=sys.stderr, flush=True)
+
+    def _left(self, done: int, total: int, now: float) -> str:
+        advanced = done - (self._first or 0)
+        if advanced <= 0 or done >= total:
+            return ""
+        return f", about {clock_time((now - self._start) / advanced * (total - done))} left"
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Progress]:
+    from rich import progress as rich_progress
+    from rich.console import Console as RichConsole
+
+    columns = (
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
+        rich_progress.TextColumn("{task.fields[note]}", markup=False),
+    )
+    with rich_progress.Progress(*columns, console=RichConsole(stderr=True)) as display:
+        task = display.add_task(label, total=None, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            display.update(task, completed=done, total=total, note=printable(note))
+
+        yield advance
+
+
+def clock_time(seconds: float) -> str:
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def printable(text: str) -> str:
+    """`text` with control characters and broken encodings escaped: a file name can not drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: arrays as lists, paths as text, records as objects, NaN and infinities as None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [all(_is_number(row[i]) for row in rows[1:]) for i in range(len(widths))]
+    lines = []
+    for row in cells:
+        padded = (
+            c.rjust(width) if is_right else c.ljust(width)
+            for c, width, is_right in zip(row, widths, right, strict=True)
+        )
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value)).replace("\n", " ")
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _labelled(label: str, style: str, text: str) -> None:
+    if sys.stderr is None:
+        return
+    line = printable(text.replace("\n", " "))
+    if _coloured(sys.stderr):
+        from rich.console import Console as RichConsole
+        from rich.text import Text
+
+        RichConsole(stderr=True).print(Text.assemble((f"{label}: ", style), line), soft_wrap=True)
+    else:
+        print(f"{label}: {line}", file=sys.stderr, flush=True)
+
+
+def _coloured(stream: TextIO) -> bool:
+    import os
+
+    return stream.isatty() and not os.environ.get("NO_COLOR")

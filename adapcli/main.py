@@ -1,0 +1,151 @@
+"""The Typer app, and the one place where an exception becomes a line on stderr and an exit code."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from adapcli import __version__
+from adapcli.console import Console
+from adapcli.errors import AdapError
+
+COMMANDS = ("sweep", "search", "train-policy", "report", "info", "train", "demo", "doctor")
+INTERRUPTED, TERMINATED = 130, 143
+
+app = typer.Typer(
+    name="adap",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"adap {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _adap(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Decide how to run an adaptive transformer.
+
+    Score every configuration once (sweep), then search, learn policies and report from the outcome table.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+for _name in COMMANDS:
+    _file = _name.replace("-", "_")
+    if find_spec(f"adapcli.commands.{_file}"):  # until every command is written
+        app.command(_name)(getattr(import_module(f"adapcli.commands.{_file}"), _file))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: this process's); returns the exit code, never raises."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _prepare_streams()
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_stdout()
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    console = Console()
+    try:
+        code = app(args=list(arguments), prog_name=_program(), standalone_mode=False) or 0
+    except (AdapError, typer.TyperException, typer.Abort) as error:
+        console.error(*_known(error))
+        return getattr(error, "exit_code", 1)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("ADAP_DEBUG") == "1":
+            raise
+        console.error(*_unknown(error))
+        return 1
+    if code in (INTERRUPTED, TERMINATED):
+        console.error("interrupted" if code == INTERRUPTED else "terminated", _again(arguments))
+    return code
+
+
+def _known(error: Exception) -> tuple[str, str]:
+    if isinstance(error, AdapError):
+        return error.message, error.hint
+    if isinstance(error, typer.Abort):
+        return "stopped: no answer", ""
+    context = getattr(error, "ctx", None)
+    message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    return message, f"see `{context.command_path} --help`" if context else ""
+
+
+def _unknown(error: Exception) -> tuple[str, str]:
+    kind = type(error).__name__
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
+        return "out of memory", "a smaller --batch needs less"
+    text = str(error).strip().partition("\n")[0]
+    return f"{kind}: {text}", "this is a defect of adap; ADAP_DEBUG=1 shows where it happened"
+
+
+def _again(arguments: Sequence[str]) -> str:
+    """What to type to go on: the same command line, with `--resume` where the command knows it."""
+    words = [word for word in arguments if word != "--overwrite"]
+    command = _command_of(words)
+    if command and "--resume" not in words and _has_resume(command):
+        words.append("--resume")
+    return f"continue with: {_program()} {shlex.join(words)}"
+
+
+def _command_of(words: Sequence[str]) -> str:
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def _has_resume(command: str) -> bool:
+    module = sys.modules.get(f"adapcli.commands.{command.replace('-', '_')}")
+    return "resume" in getattr(module, command.replace("-", "_")).__annotations__ if module else False
+
+
+def _program() -> str:
+    return "adap" if Path(sys.argv[0]).name == "adap" else "python -m adapcli"
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _prepare_streams() -> None:
+    """File names need not be text: never die printing one."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_stdout() -> None:
+    """The reader left: point stdout at nothing, so that Python's last flush has nowhere to fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
