@@ -1,0 +1,1 @@
+"""The model: architecture, elastic layers, readout, cost and checkpoints."""

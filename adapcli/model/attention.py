@@ -1,0 +1,87 @@
+"""Attention: the latents among themselves (with a mask), and from one stream to another.
+
+B batch, T latent tokens (queries), S source tokens (keys), D model width, H heads, C channels per head.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from adapcli.model.rope import rotate
+
+Attention = Literal["block", "dense"]
+
+
+def group_ends(tokens: int, granularities: Sequence[int]) -> tuple[int, ...]:
+    """Where each group of the block mask ends in a run of `tokens` tokens: granularities below it, then itself."""
+    return (*(g for g in granularities if g < tokens), tokens)
+
+
+def block_mask(ends: Sequence[int], device: torch.device) -> Tensor:
+    """(T, T) booleans: token i may attend to j iff j's group is not later than i's."""
+    group = torch.bucketize(torch.arange(ends[-1], device=device), torch.tensor(ends, device=device), right=True)
+    return group[None, :] <= group[:, None]
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, ends: Sequence[int]) -> Tensor:
+    """Each group's queries against its own and earlier keys. Equals masked attention, without the masked work."""
+    starts = (0, *ends[:-1])
+    return torch.cat(
+        [
+            scaled_dot_product_attention(q[:, :, a:b], k[:, :, :b], v[:, :, :b])
+            for a, b in zip(starts, ends, strict=True)
+        ],
+        dim=2,
+    )
+
+
+class QKV(nn.Module):
+    """Query, key, value and output projections, kept apart as published."""
+
+    def __init__(self, dim: int, heads: int, *, qkv_bias: bool, proj_bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.k = nn.Linear(dim, dim, bias=qkv_bias)
+        self.v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim, bias=proj_bias)
+
+    def split(self, x_BTD: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, C)."""
+        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, x_BHTC: Tensor) -> Tensor:
+        """(B, H, T, C) -> (B, T, D), projected."""
+        return self.proj(x_BHTC.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(QKV):
+    """Latent self-attention with rotary positions."""
+
+    def forward(self, x_BTD: Tensor, rotation: Tensor, mask: Literal["block", "causal", "none"],
+                ends: Sequence[int], attention: Attention) -> Tensor:  # fmt: skip
+        """(B, T, D) -> (B, T, D). `ends` delimit the block mask's groups; `attention` says how it is executed."""
+        q = rotate(self.split(self.q(x_BTD)), rotation)
+        k = rotate(self.split(self.k(x_BTD)), rotation)
+        v = self.split(self.v(x_BTD))
+        if mask == "block" and attention == "block":
+            return self.merge(grouped_attention(q, k, v, ends))
+        allowed = block_mask(ends, x_BTD.device) if mask == "block" and len(ends) > 1 else None
+        return self.merge(scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=mask == "causal"))
+
+
+class CrossAttention(QKV):
+    """Attention from one stream to another; rotary positions on whichever side carries the latents."""
+
+    def forward(self, x_BTD: Tensor, source_BSD: Tensor, *, rotate_queries: Tensor | None = None,
+                rotate_keys: Tensor | None = None) -> Tensor:  # fmt: skip
+        """Queries (B, T, D) against a source (B, S, D) -> (B, T, D)."""
+        q, k, v = self.split(self.q(x_BTD)), self.split(self.k(source_BSD)), self.split(self.v(source_BSD))
+        if rotate_queries is not None:
+            q = rotate(q, rotate_queries)
+        if rotate_keys is not None:
+            k = rotate(k, rotate_keys)
+        return self.merge(scaled_dot_product_attention(q, k, v))

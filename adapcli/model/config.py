@@ -1,0 +1,143 @@
+"""The architecture of one model as plain, validated data."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapcli.errors import FileError
+from adapcli.space import Configuration, ConfigSpace
+
+Task = Literal["classification", "features", "distillation", "segmentation", "depth"]
+Size = Annotated[int, Field(ge=1, le=65_536)]
+
+# A config.json is a stranger's text: bounds keep it from asking for more memory than any such model has.
+MAX_PARAMETERS = 20_000_000_000
+
+
+class ModelConfig(BaseModel):
+    """What an AdaPerceiver is made of (paper section 3; names of this project, sizes as published).
+
+    `widths` and `embed_dim` are in embedding units; an FFN of width w uses `hidden(w) = int(w * ffn_ratio)` units.
+    `token_granularities` are the token counts trained for; they also delimit the groups of the block mask.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+    task: Task = "classification"
+    embed_dim: Size = 832
+    num_heads: Size = 13
+    depth: Annotated[int, Field(ge=1, le=1000)] = 21
+    max_latent_tokens: Size = 256
+    token_granularities: tuple[Size, ...] = (32, 64, 96, 128, 192, 256)
+    widths: tuple[Size, ...] = (416, 624, 832)
+    ffn_ratio: Annotated[float, Field(gt=0, le=64)] = 2.57
+    image_size: Size = 224
+    patch_size: Size = 16
+    in_channels: Annotated[int, Field(ge=1, le=1024)] = 3
+    num_classes: Size | None = None
+    output_feat_dim: Size | None = None
+    mask: Literal["block", "causal", "none"] = "block"
+    ffn: Literal["mlp", "swiglu"] = "mlp"
+    use_embed_ffn: bool = True
+    use_output_ffn: bool = False
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    rope_theta: Annotated[float, Field(gt=0, le=1e9)] = 10000.0
+    layer_scale_init: Annotated[float, Field(ge=0, le=10)] = 1e-5
+    token_init_std: Annotated[float, Field(ge=0, le=10)] = 0.02
+    num_bins: Annotated[int, Field(ge=2, le=65_536)] = 256
+    min_depth: Annotated[float, Field(gt=0, le=1e6)] = 0.001
+    max_depth: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> list[str]:
+        heads, widths, tokens = self.num_heads, self.widths, self.token_granularities
+        needs_classes = self.task in ("classification", "distillation", "segmentation")
+        checks = [
+            (self.embed_dim % (2 * heads) == 0, f"embed_dim {self.embed_dim}: not 2 * num_heads * an integer"),
+            (_ascending(widths), f"widths {list(widths)}: not ascending"),
+            (_ascending(tokens), f"token_granularities {list(tokens)}: not ascending"),
+            (bool(widths) and widths[-1] <= self.embed_dim, f"widths: beyond embed_dim {self.embed_dim}"),
+            (bool(tokens) and tokens[-1] <= self.max_latent_tokens, "token_granularities: beyond max_latent_tokens"),
+            (bool(widths) and self.hidden(widths[0]) >= 1, "widths: the narrowest has no hidden unit"),
+            (self.image_size >= self.patch_size, f"image_size {self.image_size}: smaller than one patch"),
+            (self.num_classes is not None or not needs_classes, f"num_classes: needed for {self.task}"),
+            (self.output_feat_dim is not None or self.task == "classification", "output_feat_dim: needed"),
+            (self.min_depth < self.max_depth, "min_depth: not below max_depth"),
+            (self._parameters() <= MAX_PARAMETERS, f"sizes: more than {MAX_PARAMETERS:.0e} parameters"),
+        ]
+        return [text for holds, text in checks if not holds]
+
+    def _parameters(self) -> int:
+        d, grid = self.embed_dim, self.image_size // self.patch_size
+        per_block = 4 * d * d + 3 * d * self.hidden(d)
+        outputs = d * max(self.num_classes or 0, self.output_feat_dim or 0)
+        return (self.depth + 4) * per_block + self.in_channels * self.patch_size**2 * d + grid * grid * d + outputs
+
+    def hidden(self, width: int) -> int:
+        """FFN hidden units at `width`: the one place where embedding units become hidden units."""
+        return int(width * self.ffn_ratio)
+
+    @property
+    def head_dim(self) -> int:
+        """Channels per attention head."""
+        return self.embed_dim // self.num_heads
+
+    @property
+    def space(self) -> ConfigSpace:
+        """Every configuration the model was made for."""
+        return ConfigSpace(self.token_granularities, self.widths, tuple(range(1, self.depth + 1)))
+
+    @property
+    def full_configuration(self) -> Configuration:
+        """All tokens, the full width, all blocks."""
+        return Configuration(self.token_granularities[-1], self.widths[-1], self.depth)
+
+    @property
+    def has_prefix_property(self) -> bool:
+        """Whether the first t tokens of a longer run equal a run with t tokens (method: block and causal masks)."""
+        return self.mask != "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """Build from this project's own keys. FileError names the field and the reason."""
+        try:
+            return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in dict(values).items()})
+        except ValidationError as error:
+            raise FileError(f"model config: {_first_problem(error)}") from error
+        except (TypeError, RecursionError) as error:
+            raise FileError(f"model config: {error}") from error
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """Build from the keys of a published `config.json` or training configuration.
+
+        FileError names unknown keys, wrong types and values out of range.
+        """
+        from adapcli.model.published import translate_config
+
+        return cls.from_dict(translate_config(values))
+
+
+def _ascending(values: tuple[int, ...]) -> bool:
+    return bool(values) and list(values) == sorted(set(values))
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        reason = "unknown key"
+    shown = "" if not field else f"{field} {str(first['input'])[:40]!r}: "
+    return f"{shown}{reason}"

@@ -1,0 +1,184 @@
+"""AdaPerceiver: read patches into latents, process them, write the answer (arXiv 2511.18105, section 3).
+
+Modules hold weights, never modes: what to run is an argument of every call, so results never depend on call order.
+B batch, P patches, T latent tokens, D model width, K classes, F feature channels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapcli.errors import UsageError
+from adapcli.model.attention import Attention, group_ends
+from adapcli.model.config import ModelConfig
+from adapcli.model.heads import DepthHead, SegmentationHead
+from adapcli.model.initialise import initialise
+from adapcli.model.layers import Block, CrossBlock, LearnedToken, OutputAdapter, PatchEmbed, PatchQueries
+from adapcli.model.preprocessing import Preprocessing
+from adapcli.model.rope import rotation
+from adapcli.space import Configuration
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one call answers; None where the model has no such output.
+
+    logits (B, K); features (B, P, F); maps (B, K, height, width) class logits or (B, 1, height, width) metres;
+    depth (B,) int64, the block after which each sample was read out.
+    """
+
+    logits: Tensor | None = None
+    features: Tensor | None = None
+    maps: Tensor | None = None
+    depth: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run the blocks: rotations (2, T, C/2), ends of the mask's groups, hidden units of each block."""
+
+    rotation: Tensor
+    ends: tuple[int, ...]
+    hidden: tuple[int | Tensor, ...]
+    attention: Attention
+
+
+class AdaPerceiver(nn.Module):
+    """One set of weights for every configuration. Names of parameters are the published ones."""
+
+    def __init__(self, config: ModelConfig, *, preprocessing: Preprocessing | None = None,
+                 class_names: Sequence[str] = ()) -> None:  # fmt: skip
+        super().__init__()
+        self.config = config
+        self.preprocessing = preprocessing or Preprocessing.published(config.image_size, config.in_channels)
+        self.class_names = tuple(class_names)
+        self.process_latents = LearnedToken(config.embed_dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.patch_embed = PatchEmbed(config)
+        self.read_head = CrossBlock(config)
+        self._add_outputs(config)
+        initialise(self)
+
+    def _add_outputs(self, config: ModelConfig) -> None:
+        d, task = config.embed_dim, config.task
+        self.write_head = CrossBlock(config)
+        if task in ("classification", "distillation"):
+            assert config.num_classes is not None
+            self.output_latents: nn.Module = LearnedToken(1, d)
+            self.output_adapter = OutputAdapter(config, config.num_classes, use_ffn=config.use_output_ffn)
+        else:
+            assert config.output_feat_dim is not None
+            self.output_latents = PatchQueries(d)
+            self.output_adapter = OutputAdapter(config, config.output_feat_dim, use_ffn=config.use_output_ffn)
+        if task == "distillation":
+            assert config.output_feat_dim is not None
+            self.output_latents_feat = PatchQueries(d)
+            self.write_head_feat = CrossBlock(config)
+            self.output_adapter_feat = OutputAdapter(config, config.output_feat_dim, use_ffn=True)
+        if task in ("segmentation", "depth"):
+            self.head = SegmentationHead(config) if task == "segmentation" else DepthHead(config)
+
+    @property
+    def full_configuration(self) -> Configuration:
+        """All tokens, the full width, all blocks."""
+        return self.config.full_configuration
+
+    def forward(self, x: Tensor, configuration: Configuration | None = None, *, widths: Sequence[int] | None = None,
+                granularities: Sequence[int] | None = None, attention: Attention = "block") -> Output:  # fmt: skip
+        """Run one configuration (default: the full one) on images (B, channels, height, width).
+
+        widths: one FFN width per sample, in place of the configuration's.
+        granularities: another grouping of the block mask than the one trained with.
+        attention: how the block mask is executed; the answers are the same.
+        Raises UsageError for a configuration the model cannot run.
+        """
+        configuration = configuration or self.full_configuration
+        plan = self.plan(configuration, len(x), widths=widths, granularities=granularities, attention=attention)
+        patches = self.embed(x)
+        z = self.read(patches, configuration.tokens)
+        for z in self.states(z, plan):
+            pass
+        depth = torch.full((len(x),), configuration.depth, device=x.device)
+        return self.write(z, patches, size=(x.shape[2], x.shape[3]), depth=depth)
+
+    def plan(self, configuration: Configuration, batch: int, *, widths: Sequence[int] | None = None,
+             granularities: Sequence[int] | None = None, attention: Attention = "block") -> Plan:  # fmt: skip
+        """Check a configuration and work out what the blocks need to know."""
+        _check(configuration, self.config, widths, batch)
+        hidden: tuple[int | Tensor, ...]
+        if widths is None:
+            hidden = tuple(self.config.hidden(w) for w in configuration.widths())
+        else:
+            units = torch.tensor([self.config.hidden(w) for w in widths], device=self.device)
+            hidden = (units,) * configuration.depth
+        ends = group_ends(configuration.tokens, granularities or self.config.token_granularities)
+        return Plan(self.rotation(configuration.tokens), ends, hidden, attention)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.process_latents.token.device
+
+    def rotation(self, tokens: int) -> Tensor:
+        """Rotations of a run with `tokens` tokens: (2, T, C/2)."""
+        c = self.config
+        return rotation(tokens, c.head_dim, theta=c.rope_theta, trained_tokens=c.max_latent_tokens, device=self.device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Images (B, channels, height, width) -> patches (B, P, D). Shared by every configuration."""
+        if x.ndim != 4 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < self.config.patch_size:
+            p, c = self.config.patch_size, self.config.in_channels
+            raise UsageError(f"images of shape {tuple(x.shape)}: expected (batch, {c}, >= {p}, >= {p})")
+        return self.patch_embed(x)
+
+    def read(self, patches: Tensor, tokens: int) -> Tensor:
+        """Patches (B, P, D) -> latents z_0 (B, T, D)."""
+        latents = self.process_latents.token.expand(len(patches), tokens, -1)
+        return self.read_head(latents, patches, rotate_queries=self.rotation(tokens))
+
+    def states(self, z: Tensor, plan: Plan) -> Iterator[Tensor]:
+        """The latents after each block of the plan: z_1, z_2, ... each (B, T, D)."""
+        for block, hidden in zip(self.blocks, plan.hidden, strict=False):
+            z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
+            yield z
+
+    def write(self, z: Tensor, patches: Tensor, *, size: tuple[int, int], depth: Tensor | None = None) -> Output:
+        """Read an answer out of latents (B, T, D): the plain form, keys and values projected per token."""
+        rope = self.rotation(z.shape[1])
+        if self.config.task == "classification":
+            return Output(logits=self.adapt(self.write_token(z, rope)), depth=depth)
+        if self.config.task == "distillation":
+            sink = self.output_latents_feat(patches)
+            features = self.output_adapter_feat(self.write_head_feat(sink, z, rotate_keys=rope))
+            return Output(logits=self.adapt(self.write_token(z, rope)), features=features, depth=depth)
+        sink = self.output_latents(patches)
+        features = self.output_adapter(self.write_head(sink, z, rotate_keys=rope))
+        if self.config.task == "features":
+            return Output(features=features, depth=depth)
+        grid = (size[0] // self.config.patch_size, size[1] // self.config.patch_size)
+        return Output(features=features, maps=self.head(features, grid, size), depth=depth)
+
+    def write_token(self, z: Tensor, rope: Tensor) -> Tensor:
+        """The written output token, before the head: (B, D)."""
+        sink = self.output_latents.token.expand(len(z), 1, -1)
+        return self.write_head(sink, z, rotate_keys=rope)[:, 0]
+
+    def adapt(self, written: Tensor) -> Tensor:
+        """Written tokens (..., D) -> logits (..., K)."""
+        return self.output_adapter(written)
+
+
+def _check(configuration: Configuration, config: ModelConfig, widths: Sequence[int] | None, batch: int) -> None:
+    if configuration.tokens < 1:
+        raise UsageError(f"tokens {configuration.tokens}: expected 1 or more")
+    if not 1 <= configuration.depth <= config.depth:
+        raise UsageError(f"depth {configuration.depth}: not allowed", f"allowed: 1..{config.depth}")
+    if len(configuration.widths()) != configuration.depth:
+        raise UsageError(f"width: {len(configuration.widths())} values for depth {configuration.depth}")
+    if widths is not None and len(widths) != batch:
+        raise UsageError(f"widths: {len(widths)} values for a batch of {batch}")
+    for width in (*configuration.widths(), *(widths or ())):
+        if width > config.embed_dim or config.hidden(width) < 1:
+            raise UsageError(f"width {width}: not allowed", f"allowed: up to {config.embed_dim}")

@@ -1,0 +1,65 @@
+"""Names and keys of the published implementation, translated to this project's."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from adapcli.errors import FileError
+
+_RENAMED = {
+    "mask_token_grans": "token_granularities",
+    "token_grans": "token_granularities",
+    "mat_dims": "widths",
+    "img_size": "image_size",
+    "block_mask": "mask",
+    "mask_type": "mask",
+    "ffn_layer": "ffn",
+    "ls_init_values": "layer_scale_init",
+}
+_SAME = {
+    "task", "embed_dim", "num_heads", "depth", "max_latent_tokens", "ffn_ratio", "patch_size", "in_channels",
+    "num_classes", "output_feat_dim", "use_embed_ffn", "use_output_ffn", "qkv_bias", "proj_bias", "rope_theta",
+    "num_bins", "min_depth", "max_depth",
+}  # fmt: skip
+# Keys that do not change what an evaluated model computes, with the values that this code stands for (None: any).
+_WITHOUT_EFFECT: dict[str, tuple[object, ...] | None] = {
+    "attn_drop": None, "drop_path": None, "head_drop": None, "proj_drop": None, "attn_layer": None,
+    "max_latent_tokens_mult": None, "act_layer": ("gelu",), "norm_layer": ("layernorm",),
+    "process_token_init": ("learned",),
+}  # fmt: skip
+_PREFIX = re.compile(r"^(?:(?:module|_orig_mod|backbone)\.)+")
+
+
+def translate_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Published keys to ModelConfig's. FileError for a key or value this code does not know."""
+    if not isinstance(values, Mapping):
+        raise FileError(f"model config: expected an object with fields, got {type(values).__name__}")
+    translated: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in _SAME or key in _RENAMED:
+            translated[_RENAMED.get(key, key)] = value
+        elif key not in _WITHOUT_EFFECT:
+            raise FileError(f"model config: {key}: unknown key")
+        elif (allowed := _WITHOUT_EFFECT[key]) is not None and value not in allowed:
+            raise FileError(f"model config: {key} {str(value)[:40]!r}: only {', '.join(map(str, allowed))} is known")
+    translated.setdefault("task", _task_of(translated))
+    if isinstance(translated.get("rope_theta"), int):
+        translated["rope_theta"] = float(translated["rope_theta"])
+    return translated
+
+
+def _task_of(values: Mapping[str, Any]) -> str:
+    if values.get("output_feat_dim") is None:
+        return "classification"
+    return "features" if values.get("num_classes") is None else "distillation"
+
+
+def translate_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the prefixes that wrappers leave in a training script's state; restore the missing batch axis."""
+    translated = {_PREFIX.sub("", name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    position = translated.get("patch_embed.pos_embed")
+    if position is not None and position.ndim == 2:
+        translated["patch_embed.pos_embed"] = position[None]
+    return translated
