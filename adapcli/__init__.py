@@ -9,9 +9,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AdaPerceiver": "adapcli.model.perceiver",
     "AdapError": "adapcli.errors",
     "ConfigSpace": "adapcli.space",
     "Configuration": "adapcli.space",
+    "ModelConfig": "adapcli.model.config",
+    "Output": "adapcli.model.perceiver",
+    "early_exit": "adapcli.model.early_exit",
+    "flops": "adapcli.model.flops",
+    "load": "adapcli.model.checkpoint",
+    "packaged": "adapcli.model.checkpoint",
+    "save": "adapcli.model.checkpoint",
 }
 
 __all__ = sorted(_HOMES)

@@ -51,6 +51,11 @@ def save(model: AdaPerceiver, path: str | Path) -> None:
         write_bytes(folder / "model.safetensors", to_bytes(state))
 
 
+def packaged() -> Path:
+    """The checkpoint that comes with the project; made by `adap train --recipe digits`, its model card beside it."""
+    return Path(__file__).parent.parent / "assets" / "digits.pt"
+
+
 def _pt_bytes(content: dict[str, Any]) -> bytes:
     import io
 

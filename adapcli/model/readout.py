@@ -1,0 +1,109 @@
+"""The folded readout: one constant query reads many prefixes without projecting keys and values per token.
+
+The written token's query never changes, so W_k^T (R_p^T q) is one D-vector per (position, head): scores are products
+with the normalised latents, and W_v is applied once to each head's weighted sum of latents. Same answer as the plain
+form (tested to 1e-5 relative), a few per cent of its work.
+
+N leading axis (samples, or samples times depths), T latent tokens, D model width, H heads, C channels per head, G prefixes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm
+
+from adapcli.errors import UsageError
+from adapcli.model.layers import LAYER_NORM_EPS
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.rope import rotate_back
+
+
+@dataclass(frozen=True)
+class FoldedReadout:
+    """What the fold leaves of query, keys and values. Made from the weights as they are; differentiable."""
+
+    keys_THD: Tensor
+    key_bias_TH: Tensor
+    values_HDC: Tensor
+    value_bias_HC: Tensor
+    sink_D: Tensor
+    model: AdaPerceiver
+
+    @classmethod
+    def of(cls, model: AdaPerceiver, tokens: int) -> "FoldedReadout":
+        """Fold the classification readout for runs of `tokens` tokens (the length sets the rotations).
+
+        Raises UsageError for tasks whose queries are made from patches.
+        """
+        if model.config.task not in ("classification", "distillation"):
+            raise UsageError(f"no constant query to fold in a {model.config.task} model")
+        head, heads, scale = model.write_head, model.config.num_heads, model.config.head_dim**-0.5
+        attention, norm = head.cattn, head.src_norm
+        sink = model.output_latents.token[0]
+        query_HC = attention.q(head.snk_norm(sink)).view(heads, -1) * scale
+        turned_HTC = rotate_back(query_HC, model.rotation(tokens))
+        key_HCD = attention.k.weight.view(heads, -1, model.config.embed_dim)
+        folded_THD = torch.einsum("htc,hcd->thd", turned_HTC, key_HCD)
+        bias_TH = folded_THD @ norm.bias
+        if attention.k.bias is not None:
+            bias_TH = bias_TH + torch.einsum("htc,hc->th", turned_HTC, attention.k.bias.view(heads, -1))
+        value_HCD = attention.v.weight.view(heads, -1, model.config.embed_dim)
+        value_bias_HC = value_HCD @ norm.bias
+        if attention.v.bias is not None:
+            value_bias_HC = value_bias_HC + attention.v.bias.view(heads, -1)
+        values_HDC = (value_HCD * norm.weight).transpose(1, 2)
+        return cls(folded_THD * norm.weight, bias_TH, values_HDC, value_bias_HC, sink, model)
+
+    def logits(self, z_NTD: Tensor, prefixes: Sequence[int] | None = None) -> Tensor:
+        """Class logits of every prefix of the latents: (N, T, D) -> (N, G, K). Default: the whole run alone."""
+        return self.model.adapt(self.written(z_NTD, prefixes or (z_NTD.shape[1],)))
+
+    def written(self, z_NTD: Tensor, prefixes: Sequence[int]) -> Tensor:
+        """The written token of every prefix, before the head: (N, G, D). Prefixes ascend, the last at most T."""
+        z_NTD = layer_norm(z_NTD[:, : prefixes[-1]], z_NTD.shape[-1:], eps=LAYER_NORM_EPS)
+        mixed_HMD, shape = self._mix(z_NTD, prefixes)
+        values_HMC = torch.baddbmm(self.value_bias_HC[:, None], mixed_HMD, self.values_HDC)
+        merged_MD = values_HMC.permute(1, 0, 2).flatten(1)
+        return (self.sink_D + self.model.write_head.cattn.proj(merged_MD)).view(*shape, -1)
+
+    def _mix(self, z_NTD: Tensor, prefixes: Sequence[int]) -> tuple[Tensor, tuple[int, int]]:
+        """Each head's attention-weighted mean of the latents in each prefix: (H, N * G, D).
+
+        Groups between prefixes are summed once each; a prefix combines its groups, rescaled to their common maximum.
+        """
+        tokens = prefixes[-1]
+        scores_NHT = self._scores(z_NTD, tokens)
+        sums, peaks, totals = [], [], []
+        for start, stop in zip((0, *prefixes[:-1]), prefixes, strict=True):
+            part_NHT = scores_NHT[:, :, start:stop]
+            peak_NH = part_NHT.amax(-1)
+            weight_NHT = (part_NHT - peak_NH[..., None]).exp()
+            sums.append(weight_NHT @ z_NTD[:, start:stop])
+            peaks.append(peak_NH)
+            totals.append(weight_NHT.sum(-1))
+        mixed_GNHD = _combine(sums, peaks, totals)
+        mixed_HNGD = mixed_GNHD.permute(2, 1, 0, 3)
+        return mixed_HNGD.flatten(1, 2), (len(z_NTD), len(prefixes))
+
+    def _scores(self, z_NTD: Tensor, tokens: int) -> Tensor:
+        """(N, H, T): one product per position, since each position has its own folded key."""
+        scores_TNH = torch.baddbmm(
+            self.key_bias_TH[:tokens, None], z_NTD.transpose(0, 1), self.keys_THD[:tokens].transpose(1, 2)
+        )
+        return scores_TNH.permute(1, 2, 0)
+
+
+def _combine(sums: list[Tensor], peaks: list[Tensor], totals: list[Tensor]) -> Tensor:
+    """Running softmax over groups: weighted means of all groups up to each one, (G, N, H, D)."""
+    total, mixed, peak = totals[0], sums[0], peaks[0]
+    means = [mixed / total[..., None]]
+    for next_sum, next_peak, next_total in zip(sums[1:], peaks[1:], totals[1:], strict=True):
+        highest = torch.maximum(peak, next_peak)
+        keep, add = (peak - highest).exp(), (next_peak - highest).exp()
+        mixed = mixed * keep[..., None] + next_sum * add[..., None]
+        total = total * keep + next_total * add
+        peak = highest
+        means.append(mixed / total[..., None])
+    return torch.stack(means)
