@@ -6,6 +6,7 @@ Text from users and files goes through `printable`, and is never read as markup.
 import dataclasses
 import json as json_module
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ HEARTBEAT_S = 30.0
 
 
 class Progress(Protocol):
-    """What the library calls: `done` of `total` units are finished; `note` is a short remark such as a loss."""
+    """What the library calls to tell how far a job is."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units are finished; `note` is a short remark such as a loss."""
 
 
 class Console:
@@ -90,13 +92,15 @@ class Heartbeat:
         self._first: int | None = None
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Tell `done` of `total`, if it is time to."""
         now = self._clock()
         if self._first is None:
             self._first = done
         if now - self._last < self._every and done < total:
             return
         self._last = now
-        line = f"{self._label}: {done}/{total}, {clock_time(now - self._start)} elapsed{self._left(done, total, now)}"
+        elapsed = clock_time(now - self._start)
+        line = f"{self._label}: {done}/{total}, {elapsed} elapsed{self._left(done, total, now)}"
         print(printable(f"{line}, {note}" if note else line), file=sys.stderr, flush=True)
 
     def _left(self, done: int, total: int, now: float) -> str:
@@ -136,12 +140,12 @@ def clock_time(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with control characters and broken encodings escaped: a file name can not drive the terminal."""
+    """`text` with control characters and broken encodings escaped: a file name cannot drive the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON's own types: arrays as lists, paths as text, records as objects, NaN and infinities as None."""
+    """`value` in JSON's own types: arrays become lists, dataclasses objects, NaN and infinity None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -193,6 +197,4 @@ def _labelled(label: str, style: str, text: str) -> None:
 
 
 def _coloured(stream: TextIO) -> bool:
-    import os
-
     return stream.isatty() and not os.environ.get("NO_COLOR")

@@ -23,6 +23,7 @@ INTERRUPTED, TERMINATED = 130, 143
 app = typer.Typer(
     name="adap",
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -2,12 +2,11 @@
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-MAX_SEED = 2**32 - 1
 
 
 def fraction(text: str) -> float:
@@ -19,6 +18,18 @@ def fraction(text: str) -> float:
     if not 0 < value <= 1:
         raise typer.BadParameter(f"{text!r}: expected a fraction in (0, 1]: write 0.7")
     return value
+
+
+def whole(low: int, high: int) -> Callable[[str | int], int]:
+    """A parser for whole numbers from `low` to `high`; its BadParameter names the range."""
+
+    def parse(given: str | int) -> int:  # a default arrives as it is
+        text = str(given)
+        if not re.fullmatch(r"-?[0-9]{1,20}", text) or not low <= int(text) <= high:
+            raise typer.BadParameter(f"{text!r}: expected a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
 
 
 def device(text: str) -> str:
@@ -45,26 +56,29 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing r
 Resume = Annotated[bool, typer.Option("--resume", help="Continue where an interrupted run stopped.")]
 Checkpoint = Annotated[
     str | None,
-    typer.Option(
-        "--ckpt", metavar="PATH", help="Checkpoint: a folder, a .pt or .safetensors file, or hf://owner/name."
-    ),
+    typer.Option("--ckpt", metavar="PATH", help="A folder, a .pt or .safetensors file, or hf://owner/name."),
 ]
 Device = Annotated[
     str, typer.Option("--device", parser=device, metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 ]
-Batch = Annotated[int, typer.Option("--batch", min=1, max=65536, help="Samples per batch.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Random seed.")]
+Batch = Annotated[
+    int, typer.Option("--batch", parser=whole(1, 65536), metavar="N", help="Samples per batch.")
+]
+Seed = Annotated[int, typer.Option("--seed", parser=whole(0, 2**32 - 1), metavar="N", help="Random seed.")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, max=1024, help="Torch threads.", show_default="as torch chooses"),
+    typer.Option("--threads", parser=whole(1, 1024), metavar="N", help="Torch threads (torch's own choice)."),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most this many samples.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", parser=whole(1, 10**12), metavar="N", help="Use at most this many samples."),
+]
 FlopsTarget = Annotated[
     float | None,
     typer.Option(
         "--flops-target",
         parser=fraction,
         metavar="FRACTION",
-        help="FLOPs at most this fraction of the full model.",
+        help="FLOPs at most this part of the full model's.",
     ),
 ]
