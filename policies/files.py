@@ -11,8 +11,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from policies.errors import AdapError, FileError
 
@@ -42,7 +47,9 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         Path(temporary).replace(path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise AdapError(f"cannot write {path}: {error.strerror or error}", "the old file, if any, is intact") from error
+        raise AdapError(
+            f"cannot write {path}: {error.strerror or error}", "the old file, if any, is intact"
+        ) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -77,7 +84,9 @@ def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise FileError(f"{path}: larger than {MAX_JSON_BYTES >> 20} MB, not a configuration or metadata file")
+            raise FileError(
+                f"{path}: larger than {MAX_JSON_BYTES >> 20} MB, not a configuration or metadata file"
+            )
         return json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
@@ -116,3 +125,126 @@ def install_folder(scratch: Path, path: Path) -> None:
     path.rename(aside / path.name)
     scratch.rename(path)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a table without its index, atomically, as UTF-8 with newlines of one byte."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a csv. The columns in `text` stay text, "NA" included; elsewhere only an empty field is missing.
+
+    Raises FileError naming the file and the reason.
+    """
+    path = Path(path)
+    as_text: Any = dict.fromkeys(text, str)
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        empty = {name: [""] for name in header if name not in text}
+        return pd.read_csv(
+            path, dtype=as_text, keep_default_na=False, na_values=empty, float_precision="round_trip"
+        )
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: not a usable csv: {str(error).strip()}") from error
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A `.npy` file read and written by rows, so that no more than a block of it is ever in memory.
+
+    Slicing reads from the file rather than from a memory map: pages of a map count as the process's own memory.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    @classmethod
+    def create(cls, path: str | Path, shape: tuple[int, ...], dtype: Any) -> "ArrayFile":
+        """Make a file of zeros. Not atomic: meant for a scratch folder. AdapError if it cannot be written."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+            "fortran_order": False,
+            "shape": shape,
+        }
+        try:
+            with Path(path).open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                file.truncate(file.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+        except OSError as error:
+            raise AdapError(f"cannot write {path}: {error.strerror or error}") from error
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path, *, repair: bool = False) -> "ArrayFile":
+        """Read the header only. `repair` extends a file that was cut short with zeros.
+
+        Raises FileError if it is missing, is no `.npy`, holds Python objects, or is not as long as it says.
+        """
+        path = Path(path)
+        try:
+            shape, dtype, offset = _npy_header(path)
+            expected, actual = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
+            if repair and actual < expected:
+                os.truncate(path, expected)
+                actual = expected
+        except FileNotFoundError as error:
+            raise FileError(f"{path}: no such file") from error
+        except (OSError, ValueError) as error:
+            raise FileError(f"{path}: not a usable .npy file: {error}") from error
+        if actual != expected:
+            raise FileError(f"{path}: {actual} bytes, but its header says {expected}: damaged or cut short")
+        return cls(path, shape, dtype, offset)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """The rows start..stop as an array of their own."""
+        start, stop, _ = rows.indices(self.shape[0])
+        count = max(stop - start, 0) * math.prod(self.shape[1:])
+        values = np.fromfile(self.path, self.dtype, count, offset=self._position(start))
+        return values.reshape(-1 if self._row_size() else max(stop - start, 0), *self.shape[1:])
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        """Put `rows` at row `start` and flush them to the disk. AdapError if that fails."""
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(self._position(start))
+                file.write(np.ascontiguousarray(rows, self.dtype).data if rows.size else b"")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise AdapError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def map(self) -> NDArray[Any]:
+        """The whole array, read-only and mapped rather than loaded (an empty one is just empty)."""
+        if math.prod(self.shape) == 0:
+            return np.zeros(self.shape, self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+
+    def _row_size(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def _position(self, row: int) -> int:
+        return self.offset + row * self._row_size()
+
+
+def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype and where the data start. ValueError for anything but a plain C-ordered array of numbers."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} is not known")
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects; nothing was run")
+        if fortran and len(shape) > 1:
+            raise ValueError("it is stored column by column")
+        if min(shape, default=0) < 0:
+            raise ValueError(f"shape {shape}")
+        return shape, dtype, file.tell()

@@ -1,0 +1,168 @@
+"""Refuse bad tables at the door: every message names the row or the column. Nothing larger than a block is loaded."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from policies.errors import FileError
+from policies.table import schema
+from policies.table.schema import Array
+
+BLOCK_VALUES = 1 << 22
+
+
+class Rows(Protocol):
+    """An array, or an `ArrayFile`, read by slices of rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    def __getitem__(self, rows: slice, /) -> Array: ...
+
+
+def check_configs(configs: pd.DataFrame, source: str) -> None:
+    """FileError unless there are rows, distinct configurations, and finite costs that are not negative."""
+    if len(configs) == 0:
+        raise FileError(f"{source}: configs has 0 rows")
+    _require_columns(configs, schema.COST_COLUMNS, f"{source}: configs")
+    for name in schema.COST_COLUMNS:
+        _check_costs(configs[name], f"{source}: configs, column {name}")
+    axes = schema.id_columns(configs)
+    if not axes:
+        raise FileError(f"{source}: configs has no column that says which configuration a row is")
+    _check_missing(configs[axes], f"{source}: configs")
+    _check_unique(configs[axes], f"{source}: configs", "configuration")
+    if not configs["cost_flops"].max() > 0:
+        raise FileError(f"{source}: configs, column cost_flops: every configuration costs nothing")
+
+
+def check_increments(increment_flops: Array, n_configs: int, source: str) -> None:
+    """FileError unless (C, C) float64, not negative and without NaN; infinite means that a move is not possible."""
+    if increment_flops.shape != (n_configs, n_configs):
+        raise FileError(
+            f"{source}: increment_flops has shape {increment_flops.shape}, expected {(n_configs, n_configs)}"
+        )
+    if increment_flops.dtype != np.float64:
+        raise FileError(f"{source}: increment_flops is {increment_flops.dtype}, expected float64")
+    bad = np.argwhere(~(increment_flops >= 0))
+    if len(bad):
+        row, column = bad[0]
+        value = increment_flops[row, column]
+        raise FileError(f"{source}: increment_flops, row {row}, column {column}: {value} is not a cost")
+
+
+def check_samples(samples: pd.DataFrame, n_samples: int | None, source: str) -> None:
+    """FileError unless there are `n_samples` rows, each with its own sample_id and a known split."""
+    _require_columns(samples, schema.SAMPLE_COLUMNS, f"{source}: samples")
+    if len(samples) == 0:
+        raise FileError(f"{source}: samples has 0 rows")
+    if n_samples is not None and len(samples) != n_samples:
+        raise FileError(f"{source}: samples has {len(samples)} rows, score has {n_samples}")
+    _check_missing(samples[list(schema.SAMPLE_COLUMNS)], f"{source}: samples")
+    unknown = np.flatnonzero(~samples["split"].isin(schema.SPLITS).to_numpy())
+    if len(unknown):
+        value = samples["split"].iloc[unknown[0]]
+        raise FileError(
+            f"{source}: samples, row {unknown[0]}: unknown split '{value}'",
+            f"allowed: {', '.join(schema.SPLITS)}",
+        )
+    _check_unique(samples[["sample_id"]], f"{source}: samples", "sample_id")
+
+
+def check_names(names: Sequence[str], expected: int, what: str, source: str) -> None:
+    """FileError unless there are `expected` distinct names."""
+    if len(names) != expected:
+        raise FileError(f"{source}: {len(names)} names for {expected} {what}")
+    if len(set(names)) != len(names):
+        raise FileError(f"{source}: two {what} have the same name: {', '.join(names)}")
+
+
+def expected_shapes(
+    n_samples: int, n_configs: int, n_signals: int, n_features: int, patches: tuple[int, ...] | None
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every array with one row per sample; `patches` is (P', E) or None."""
+    grid = (n_samples, n_configs)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("score", "agreement", "prediction", "nll"), grid)
+    shapes |= {"signals": (*grid, n_signals), "features": (n_samples, n_features)}
+    return shapes | ({"patches": (n_samples, *patches)} if patches is not None else {})
+
+
+def check_layout(arrays: Mapping[str, Rows], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """FileError unless every array has the type and the shape it must have."""
+    missing = [name for name in schema.REQUIRED if name not in arrays]
+    if missing:
+        raise FileError(f"{source}: {missing[0]} is missing")
+    for name, array in arrays.items():
+        allowed = schema.DTYPES[name]
+        if str(array.dtype) not in allowed:
+            raise FileError(f"{source}: {name} is {array.dtype}, expected {' or '.join(allowed)}")
+        if tuple(array.shape) != tuple(shapes[name]):
+            raise FileError(
+                f"{source}: {name} has shape {tuple(array.shape)}, expected {tuple(shapes[name])}"
+            )
+
+
+def check_values(arrays: Mapping[str, Rows], source: str, *, first_row: int = 0) -> None:
+    """FileError at the first NaN, infinity, or score outside [0, 1]; `first_row` is added to the row it names."""
+    for name, array in arrays.items():
+        for start, block in blocks(array):
+            _check_block(name, block, f"{source}: {name}", first_row + start)
+
+
+def blocks(array: Rows) -> Iterator[tuple[int, Array]]:
+    """(start, rows) pieces of at most `BLOCK_VALUES` values, one row at least."""
+    n = array.shape[0]
+    step = max(1, BLOCK_VALUES // max(1, int(np.prod(array.shape[1:], dtype=np.int64))))
+    for start in range(0, n, step):
+        yield start, array[start : min(start + step, n)]
+
+
+def _check_block(name: str, block: Array, source: str, first_row: int) -> None:
+    if block.dtype.kind != "f":
+        return
+    unit = name in schema.UNIT_RANGE
+    # Two reductions see every NaN and infinity without building a mask; the mask is for the message.
+    low, high = (block.min(), block.max()) if block.size else (0.0, 0.0)
+    if (low >= 0 and high <= 1) if unit else (np.isfinite(low) and np.isfinite(high)):
+        return
+    bad = ~((block >= 0) & (block <= 1)) if unit else ~np.isfinite(block)
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    place = f"row {first_row + where[0]}" + (
+        f", column {', '.join(map(str, where[1:]))}" if where[1:] else ""
+    )
+    raise FileError(f"{source}, {place}: {block[where]} is not {'in [0, 1]' if unit else 'a finite number'}")
+
+
+def _require_columns(frame: pd.DataFrame, columns: Iterable[str], source: str) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise FileError(
+            f"{source}: column {missing[0]} is missing", f"it has: {', '.join(map(str, frame.columns))}"
+        )
+
+
+def _check_costs(column: "pd.Series[Any]", source: str) -> None:
+    if column.dtype.kind not in "iuf":
+        raise FileError(f"{source}: not a column of numbers")
+    values = column.to_numpy(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    if len(bad):
+        raise FileError(f"{source}, row {bad[0]}: {values[bad[0]]} is not a cost")
+
+
+def _check_missing(frame: pd.DataFrame, source: str) -> None:
+    bad = np.argwhere(frame.isna().to_numpy())
+    if len(bad):
+        row, column = bad[0]
+        raise FileError(f"{source}, row {row}, column {frame.columns[column]}: no value")
+
+
+def _check_unique(frame: pd.DataFrame, source: str, what: str) -> None:
+    again = np.flatnonzero(frame.duplicated().to_numpy())
+    if len(again):
+        row = int(again[0])
+        values = " ".join(f"{name}={frame[name].iloc[row]}" for name in frame.columns)
+        raise FileError(f"{source}, row {row}: duplicate {what} ({values})")
