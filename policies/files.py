@@ -1,7 +1,7 @@
 """Files that are whole or absent: atomic writes, and reads that never execute what they read.
 
-A temporary file in the same folder is written, flushed to disk and renamed over the target, so that a crash leaves
-either the old content or the new, never half of one.
+A temporary file in the same folder is written, flushed to disk and renamed over the target, so that a crash
+leaves either the old content or the new, never half of one.
 """
 
 import json
@@ -155,7 +155,7 @@ def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
 class ArrayFile:
     """A `.npy` file read and written by rows, so that no more than a block of it is ever in memory.
 
-    Slicing reads from the file rather than from a memory map: pages of a map count as the process's own memory.
+    Slicing reads from the file, not from a memory map: pages of a map count as the process's own memory.
     """
 
     path: Path
@@ -232,7 +232,7 @@ class ArrayFile:
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, dtype and where the data start. ValueError for anything but a plain C-ordered array of numbers."""
+    """Shape, dtype and where the data start. ValueError unless a plain C-ordered array of numbers."""
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):

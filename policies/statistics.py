@@ -1,5 +1,6 @@
 """Confidence intervals of means: closed forms for one mean, a paired bootstrap for a difference."""
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from policies.errors import UsageError
+
+Floats = NDArray[np.float64]
 
 BLOCK_VALUES = 1 << 22
 
@@ -42,7 +45,7 @@ def normal_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The mean of per-sample scores (n,) in [0, 1]: Wilson for hits and misses, Student's t cut to [0, 1] otherwise."""
+    """The mean of per-sample scores (n,): Wilson for hits and misses, else Student's t, cut to [0, 1]."""
     array = _finite(values)
     _check(len(array), confidence)
     if array.min() < 0 or array.max() > 1:
@@ -58,7 +61,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 def paired_bootstrap(
     first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Percentile interval of mean(first - second) over resampled samples; both (n,), paired. Same seed, same interval."""
+    """Percentile interval of mean(first - second) over resampled samples; both (n,), paired, seeded."""
     a, b = _finite(first), _finite(second)
     if a.shape != b.shape:
         raise UsageError(f"paired values need one length, got {len(a)} and {len(b)}")
@@ -71,8 +74,8 @@ def paired_bootstrap(
 def student_quantile(probability: float, degrees: int) -> float:
     """The t distribution's quantile for `degrees` of freedom and probability in (0, 1), to 1e-9 relative.
 
-    Bisection on the finite sum for the cumulative distribution (Abramowitz and Stegun 26.7.3-4); from 1 000 degrees
-    on the expansion around the normal quantile (26.7.5).
+    Bisection on the finite sum for the cumulative distribution (Abramowitz and Stegun 26.7.3-4);
+    from 1 000 degrees on the expansion around the normal quantile (26.7.5).
     """
     z = NormalDist().inv_cdf(probability)
     if degrees >= 1000:
@@ -81,13 +84,12 @@ def student_quantile(probability: float, degrees: int) -> float:
             (5 * z**5 + 16 * z**3 + 3 * z) / 96,
             (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         )
-        return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
+        return z + math.fsum(term / degrees ** (power + 1) for power, term in enumerate(terms))
     low, high = 0.0, np.pi / 2
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if _student_within(middle, degrees) < abs(2 * probability - 1) else (low, middle)
-        )
+        below = _student_within(middle, degrees) < abs(2 * probability - 1)
+        low, high = (middle, high) if below else (low, middle)
     return float(np.copysign(np.sqrt(degrees) * np.tan((low + high) / 2), probability - 0.5))
 
 
@@ -104,7 +106,7 @@ def _student_within(angle: float, degrees: int) -> float:
 def _resampled_means(
     values: NDArray[np.float64], resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Means of resamples, (resamples,). Few distinct values (hits, misses) are drawn as counts, which is far faster."""
+    """Means of resamples, (resamples,). Few distinct values are drawn as counts, which is far faster."""
     n = len(values)
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= 64:
@@ -129,7 +131,7 @@ def _check(n: int, confidence: float, needed: str = "1 or more values") -> None:
         raise UsageError(f"confidence {confidence}: expected a fraction in (0, 1), such as 0.95")
 
 
-def _finite(values: ArrayLike) -> NDArray[np.float64]:
+def _finite(values: ArrayLike) -> Floats:
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not np.isfinite(array).all():
         raise UsageError("an interval needs one list of finite numbers")

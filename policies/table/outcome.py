@@ -1,4 +1,7 @@
-"""The contract between what scores configurations and what decides: N samples, C configurations, S signals, F features."""
+"""The contract between what scores configurations and what decides.
+
+Legend: N samples, C configurations, S signals, F features.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +22,8 @@ from policies.table.schema import Array
 class OutcomeTable:
     """What every configuration did on every sample. A policy answers with an index into `configs`.
 
-    configs: C rows; id columns (model, tokens, width, depth, ...), cost_flops (up to and including one readout),
-        readout_flops, memory_bytes.
+    configs: C rows; id columns (model, tokens, width, depth, ...), cost_flops (up to and including one
+        readout), readout_flops, memory_bytes.
     increment_flops: (C, C) float64; what going from row a (already read out) to column b (read out) executes;
         infinite means it cannot be done.
     score: (N, C) float32 in [0, 1].   agreement: (N, C) float32; same answer as the full configuration.
@@ -70,17 +73,16 @@ class OutcomeTable:
     ) -> "OutcomeTable":
         """Build and validate a table in memory.
 
-        Left out: `increment_flops` means that no configuration can continue from another; `agreement` is equality
-        of the predictions (or, without them, of the scores) with the full configuration's; `samples` may lack
-        sample_id (row numbers) and target (-1). Raises FileError naming the row or column that is wrong.
+        Left out: `increment_flops` means that no configuration can continue from another; `agreement` is
+        equality of the predictions (or, without them, of the scores) with the full configuration's; `samples`
+        may lack sample_id (row numbers) and target (-1). Raises FileError naming the row or column that is wrong.
         """
         configs = configs.reset_index(drop=True)
         validation.check_configs(configs, "outcome table")
         scores = _floats(score, 2, "score")
         answers = None if prediction is None else schema.smallest_int(np.asarray(prediction))
         if agreement is None:
-            answered = scores if answers is None else answers
-            agreement = answered == answered[:, [_full(configs)]]
+            agreement = _agreement(scores if answers is None else answers, configs)
         cells = np.zeros((*scores.shape, 0)) if signals is None else signals
         signals_ = _floats(cells, 3, "signals")
         features_ = _floats(np.zeros((len(scores), 0)) if features is None else features, 2, "features")
@@ -113,7 +115,7 @@ class OutcomeTable:
         return cls(**storage.read(Path(folder), check=check))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the table as a folder that appears whole or not at all. FileError if there is one and no `overwrite`."""
+        """Write a folder that appears whole or not at all. FileError if it exists, unless `overwrite`."""
         storage.write(self, Path(folder), overwrite=overwrite)
 
     def validate(self, source: str = "outcome table") -> None:
@@ -143,7 +145,7 @@ class OutcomeTable:
         return replace(table, meta=storage.meta_of(table))
 
     def rows(self, split: str) -> Array:
-        """Row indices of the samples in `split`, ascending; none if the split is empty. UsageError if it is unknown."""
+        """Rows of the samples in `split`, ascending; none if it is empty. UsageError if it is unknown."""
         if split not in schema.SPLITS:
             raise UsageError(f"split {split}: not known", f"allowed: {', '.join(schema.SPLITS)}")
         return np.flatnonzero(self.samples["split"].to_numpy() == split)
@@ -179,6 +181,14 @@ class OutcomeTable:
 def _full(configs: pd.DataFrame) -> int:
     dearest = configs[configs["cost_flops"] == configs["cost_flops"].max()]
     return int(dearest.sort_values(schema.id_columns(configs)).index[-1])
+
+
+def _agreement(answers: Array, configs: pd.DataFrame) -> Array:
+    if answers.ndim != 2 or answers.shape[1] != len(configs):
+        raise FileError(
+            f"outcome table: score or prediction has shape {answers.shape} for {len(configs)} configs"
+        )
+    return answers == answers[:, [_full(configs)]]
 
 
 def _floats(values: ArrayLike, dimensions: int, name: str) -> Array:

@@ -31,7 +31,7 @@ OWN_META = ("schema_version", "id_columns", "signal_names", "feature_names", "fe
 
 
 def id_columns(configs: pd.DataFrame) -> list[str]:
-    """The columns that say which configuration a row is: the known axes first, then any others that are not costs."""
+    """The columns that say which configuration a row is: the known axes, then others that are no measures."""
     known = [name for name in AXES if name in configs.columns]
     axes = set(AXES)
     others = [str(name) for name in configs.columns if name not in axes and not _is_measure(str(name))]

@@ -1,4 +1,4 @@
-"""Refuse bad tables at the door: every message names the row or the column. Nothing larger than a block is loaded."""
+"""Refuse bad tables at the door, naming the row or the column. Nothing larger than a block is loaded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -40,7 +40,7 @@ def check_configs(configs: pd.DataFrame, source: str) -> None:
 
 
 def check_increments(increment_flops: Array, n_configs: int, source: str) -> None:
-    """FileError unless (C, C) float64, not negative and without NaN; infinite means that a move is not possible."""
+    """FileError unless (C, C) float64, not negative, without NaN; infinite means that it cannot be done."""
     if increment_flops.shape != (n_configs, n_configs):
         raise FileError(
             f"{source}: increment_flops has shape {increment_flops.shape}, expected {(n_configs, n_configs)}"
@@ -106,7 +106,7 @@ def check_layout(arrays: Mapping[str, Rows], shapes: Mapping[str, tuple[int, ...
 
 
 def check_values(arrays: Mapping[str, Rows], source: str, *, first_row: int = 0) -> None:
-    """FileError at the first NaN, infinity, or score outside [0, 1]; `first_row` is added to the row it names."""
+    """FileError at the first NaN, infinity, or score outside [0, 1]; rows are named from `first_row` on."""
     for name, array in arrays.items():
         for start, block in blocks(array):
             _check_block(name, block, f"{source}: {name}", first_row + start)

@@ -1,7 +1,7 @@
 """Write a table chunk by chunk, so that a killed job loses one chunk and its memory does not grow with N.
 
-A table under way is the folder `<name>.partial`. A chunk is done when its marker exists; the marker is written after
-the chunk's rows are on the disk and holds their checksums, so a torn chunk is seen and computed again.
+A table under way is the folder `<name>.partial`. A chunk is done when its marker exists; the marker is
+written after the chunk's rows are on the disk and holds their checksums, so a torn chunk is computed again.
 """
 
 import shutil
@@ -32,7 +32,7 @@ LEDGER, PLAN = "ledger", "plan.json"
 
 
 class OutcomeTableWriter:
-    """Begun by `create` or `open`; `pending` says what to compute, `write` takes it, `finish` makes the table.
+    """Begun by `create` or `open`; `pending` says what to compute, `write` takes it, `finish` ends it.
 
     `repaired` tells, in words, what `open` found torn and will ask for again.
     """
@@ -66,8 +66,9 @@ class OutcomeTableWriter:
     ) -> "OutcomeTableWriter":
         """Begin a table of `n_samples` rows at `folder`, in chunks of `chunk` rows.
 
-        `classes` False leaves out prediction and nll. Nothing at `folder` changes before `finish`. Raises UsageError
-        if a table, finished or not, is there and `overwrite` is not given, and FileError for bad configs or costs.
+        `classes` False leaves out prediction and nll. Nothing at `folder` changes before `finish`. Raises
+        UsageError if a table, finished or not, is there and `overwrite` is not given, and FileError for bad
+        configs or costs.
         """
         folder = Path(folder)
         _refuse_existing(folder, overwrite)
@@ -106,8 +107,8 @@ class OutcomeTableWriter:
     ) -> "OutcomeTableWriter":
         """Resume a table. What is given must equal what it was begun with.
 
-        Raises FileError listing the fields that differ (as dotted names), or saying where a chunk other than the last
-        ones is damaged. Torn last chunks become pending again and are told in `repaired`.
+        Raises FileError listing the fields that differ (as dotted names), or saying where a chunk other than
+        the last ones is damaged. Torn last chunks become pending again and are told in `repaired`.
         """
         folder = Path(folder)
         if not partial_folder(folder).is_dir():
@@ -150,10 +151,15 @@ class OutcomeTableWriter:
         nll: ArrayLike | None = None,
         patches: ArrayLike | None = None,
     ) -> None:
-        """Store one whole chunk, all configurations; it counts once this returns. FileError naming a bad row or column."""
+        """Store one whole chunk; it counts once this returns. FileError naming the bad row or column."""
         if (start, stop) not in self.chunks():
             raise UsageError(f"rows {start}..{stop} are not a chunk of {self.plan['chunk']}")
-        given = {"score": score, "agreement": agreement, "signals": signals, "features": features}
+        given: dict[str, Any] = {
+            "score": score,
+            "agreement": agreement,
+            "signals": signals,
+            "features": features,
+        }
         given |= {"prediction": prediction, "nll": nll, "patches": patches}
         arrays = self._cast({name: value for name, value in given.items() if value is not None})
         shapes = {name: (stop - start, *file.shape[1:]) for name, file in self._files.items()}
@@ -182,7 +188,7 @@ class OutcomeTableWriter:
         return OutcomeTable.load(self.folder, check=False)
 
     def _cast(self, given: Mapping[str, ArrayLike]) -> dict[str, schema.Array]:
-        """`given` in the types of the files. FileError if an array is missing, unexpected, or would lose its values."""
+        """`given` in the files' types. FileError if an array is missing, not expected, or would lose values."""
         odd = sorted(set(given) ^ set(self._files))
         if odd:
             raise FileError(
@@ -196,7 +202,7 @@ class OutcomeTableWriter:
         return arrays
 
     def _verify(self) -> None:
-        """Compare every done chunk with its marker; forget damaged ones at the end, refuse damage before that."""
+        """Compare done chunks with their markers: damaged last ones are forgotten, others refused."""
         done = [(start, stop) for start, stop in self.chunks() if self._marker(start).exists()]
         damaged = [chunk for chunk in done if self._damage(*chunk)]
         if damaged != done[len(done) - len(damaged) :]:
@@ -223,9 +229,7 @@ class OutcomeTableWriter:
         )
 
     def _checksums(self, start: int, stop: int) -> dict[str, int]:
-        sums = {
-            name: zlib.crc32(np.ascontiguousarray(file[start:stop])) for name, file in self._files.items()
-        }
+        sums = {name: zlib.crc32(file[start:stop].tobytes()) for name, file in self._files.items()}
         return sums | {"samples": zlib.crc32(self._piece(start).read_bytes())}
 
     def _marker(self, start: int) -> Path:
