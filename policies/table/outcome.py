@@ -75,12 +75,12 @@ class OutcomeTable:
 
         Left out: `increment_flops` means that no configuration can continue from another; `agreement` is
         equality of the predictions (or, without them, of the scores) with the full configuration's; `samples`
-        may lack sample_id (row numbers) and target (-1). Raises FileError naming the row or column that is wrong.
+        may lack sample_id (row numbers) and target (-1). Raises FileError naming the row or column at fault.
         """
         configs = configs.reset_index(drop=True)
         validation.check_configs(configs, "outcome table")
         scores = _floats(score, 2, "score")
-        answers = None if prediction is None else schema.smallest_int(np.asarray(prediction))
+        answers = None if prediction is None else _classes(prediction)
         if agreement is None:
             agreement = _agreement(scores if answers is None else answers, configs)
         cells = np.zeros((*scores.shape, 0)) if signals is None else signals
@@ -185,10 +185,8 @@ def _full(configs: pd.DataFrame) -> int:
 
 def _agreement(answers: Array, configs: pd.DataFrame) -> Array:
     if answers.ndim != 2 or answers.shape[1] != len(configs):
-        raise FileError(
-            f"outcome table: score or prediction has shape {answers.shape} for {len(configs)} configs"
-        )
-    return answers == answers[:, [_full(configs)]]
+        raise FileError(f"outcome table: answers of shape {answers.shape} for {len(configs)} configurations")
+    return np.asarray(answers == answers[:, [_full(configs)]])
 
 
 def _floats(values: ArrayLike, dimensions: int, name: str) -> Array:
@@ -198,6 +196,15 @@ def _floats(values: ArrayLike, dimensions: int, name: str) -> Array:
             f"outcome table: {name} is {array.ndim}-D of {array.dtype}, expected {dimensions}-D numbers"
         )
     return np.asarray(array, np.float32)
+
+
+def _classes(values: ArrayLike) -> Array:
+    """Predicted classes as int16 where they fit, else int32."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biu":
+        raise FileError(f"outcome table: prediction is {array.dtype}, expected whole numbers")
+    small = array.size == 0 or (array.min() >= -(2**15) and array.max() < 2**15)
+    return np.asarray(array, np.int16 if small else np.int32)
 
 
 def _increments(values: ArrayLike | None, n_configs: int) -> Array:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -40,9 +39,3 @@ def id_columns(configs: pd.DataFrame) -> list[str]:
 
 def _is_measure(name: str) -> bool:
     return name.endswith(("_flops", "_bytes", "_ms"))
-
-
-def smallest_int(values: Array) -> Array:
-    """`values` as int16 where they fit, else int32."""
-    fits = values.size == 0 or (values.min() >= -(2**15) and values.max() < 2**15)
-    return np.asarray(values, np.int16 if fits else np.int32)

@@ -112,6 +112,8 @@ def check_frames(fields: Mapping[str, Any], source: str) -> None:
     validation.check_configs(fields["configs"], source)
     validation.check_increments(fields["increment_flops"], len(fields["configs"]), source)
     validation.check_samples(fields["samples"], fields["score"].shape[0], source)
+    for what in ("signal", "feature"):
+        validation.check_names(fields[f"{what}_names"], f"{what}s", source)
     if not fields["feature_flops"] >= 0:
         raise FileError(f"{source}: feature_flops: {fields['feature_flops']} is not a cost")
 
@@ -122,8 +124,6 @@ def _check_files(files: dict[str, ArrayFile], fields: dict[str, Any], source: st
     n_samples, n_configs = files["score"].shape[0], len(fields["configs"])
     shapes = validation.expected_shapes(n_samples, n_configs, len(signals), len(features), patches)
     validation.check_layout(files, shapes, source)
-    for names, what in ((signals, "signals"), (features, "features")):
-        validation.check_names(names, len(names), what, source)
     if values:
         validation.check_values(files, source)
 

@@ -72,10 +72,8 @@ def check_samples(samples: pd.DataFrame, n_samples: int | None, source: str) -> 
     _check_unique(samples[["sample_id"]], f"{source}: samples", "sample_id")
 
 
-def check_names(names: Sequence[str], expected: int, what: str, source: str) -> None:
-    """FileError unless there are `expected` distinct names."""
-    if len(names) != expected:
-        raise FileError(f"{source}: {len(names)} names for {expected} {what}")
+def check_names(names: Sequence[str], what: str, source: str) -> None:
+    """FileError unless the names are distinct."""
     if len(set(names)) != len(names):
         raise FileError(f"{source}: two {what} have the same name: {', '.join(names)}")
 

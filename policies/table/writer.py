@@ -77,7 +77,7 @@ class OutcomeTableWriter:
         validation.check_configs(configs, str(folder))
         validation.check_increments(increments, len(configs), str(folder))
         for names, what in ((signal_names, "signals"), (feature_names, "features")):
-            validation.check_names(names, len(names), what, str(folder))
+            validation.check_names(names, what, str(folder))
         shapes = validation.expected_shapes(
             n_samples, len(configs), len(signal_names), len(feature_names), patches_shape
         )
@@ -188,16 +188,12 @@ class OutcomeTableWriter:
         return OutcomeTable.load(self.folder, check=False)
 
     def _cast(self, given: Mapping[str, ArrayLike]) -> dict[str, schema.Array]:
-        """`given` in the files' types. FileError if an array is missing, not expected, or would lose values."""
-        odd = sorted(set(given) ^ set(self._files))
-        if odd:
-            raise FileError(
-                f"{self.folder}: {odd[0]} is {'missing' if odd[0] in self._files else 'not in this table'}"
-            )
+        """`given` in the files' types. FileError if an array is missing, unexpected, or would lose values."""
+        for name in sorted(set(given) ^ set(self._files)):
+            why = "missing" if name in self._files else "not in this table"
+            raise FileError(f"{self.folder}: {name} is {why}")
         arrays = {name: np.asarray(value).astype(self._files[name].dtype) for name, value in given.items()}
-        if "prediction" in given and not np.array_equal(
-            arrays["prediction"], np.asarray(given["prediction"])
-        ):
+        if "prediction" in given and not np.array_equal(arrays["prediction"], given["prediction"]):
             raise FileError(f"{self.folder}: prediction does not fit in {arrays['prediction'].dtype}")
         return arrays
 
