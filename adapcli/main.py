@@ -111,6 +111,8 @@ def _unknown(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
         return "out of memory", "a smaller --batch needs less"
     text = str(error).strip().partition("\n")[0]
+    if isinstance(error, ImportError):
+        return f"{kind}: {text}", "a package is missing or broken; install adap again"
     return f"{kind}: {text}", "this is a defect of adap; ADAP_DEBUG=1 shows where it happened"
 
 

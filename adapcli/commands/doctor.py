@@ -1,9 +1,62 @@
 """`adap doctor`."""
 
-from adapcli.commands.options import Json, Quiet
+from typing import Any
+
+from adapcli.commands.options import Device, Json, Quiet
 from adapcli.console import Console
 
 
-def doctor(json: Json = False, quiet: Quiet = False) -> None:
-    """Show versions, devices, threads and optional extras, and what is missing."""
-    Console(json=json, quiet=quiet).print("ok")
+def doctor(device: Device = "auto", json: Json = False, quiet: Quiet = False) -> None:
+    """Show versions, devices, threads and extras, and what is missing."""
+    from adapcli import __version__
+    from adapcli.errors import UnavailableError
+    from adapcli.measure import device as machine
+
+    console = Console(json=json, quiet=quiet)
+    versions = machine.versions()
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        raise UnavailableError(f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    facts = {
+        "adap": __version__,
+        "versions": versions,
+        "device": str(machine.resolve(device)),
+        "devices": machine.devices(),
+        "memory_bytes": machine.memory_bytes(),
+        "extras": machine.missing_extras(),
+        "checkpoint": _packaged(),
+    }
+    _show(console, facts)
+    console.result(facts)
+
+
+def _packaged() -> dict[str, Any]:
+    from adapcli.model.checkpoint import packaged
+
+    path = packaged()
+    return {"path": path, "bytes": path.stat().st_size if path.exists() else None}
+
+
+def _show(console: Console, facts: dict[str, Any]) -> None:
+    rows = [["adap", facts["adap"]], *facts["versions"].items()]
+    rows.extend([found["device"], _described(found)] for found in facts["devices"])
+    rows.append(["memory", _size(facts["memory_bytes"])])
+    for extra, missing in facts["extras"].items():
+        rows.append([f"[{extra}]", f"missing: pip install 'adap[{extra}]'" if missing else "installed"])
+    checkpoint = facts["checkpoint"]
+    size = "missing" if checkpoint["bytes"] is None else _size(checkpoint["bytes"])
+    rows.append(["checkpoint", f"{checkpoint['path']}, {size}"])
+    console.table(["what", "found"], rows)
+    console.say(f"commands will run on {facts['device']}")
+
+
+def _described(device: dict[str, Any]) -> str:
+    if device["device"] == "cpu":
+        return f"{device['name']}, {device['cpus']} processors, torch uses {device['threads']}"
+    return f"{device['name']}, {_size(device['memory_bytes'])}"
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "unknown"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,145 @@
+"""The machine: its devices, threads, memory and installed packages.
+
+Nothing heavy is imported until a function needs torch.
+"""
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapcli.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "optuna",
+    "gymnasium",
+    "stable-baselines3",
+    "typer",
+    "rich",
+    "safetensors",
+    "pydantic",
+    "jinja2",
+    "pyyaml",
+    "pillow",
+    "scikit-learn",
+)
+"""What the project depends on, as pyproject.toml lists it."""
+
+EXTRAS = {"hub": ("huggingface_hub",)}
+"""Optional extras and the packages they bring."""
+
+
+def version(package: str) -> str | None:
+    """The installed version of `package`, None if it is not installed. Imports nothing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of every package that the project depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def missing_extras() -> dict[str, list[str]]:
+    """Per extra, the packages that are not installed; an empty list where it is complete."""
+    return {extra: [name for name in names if version(name) is None] for extra, names in EXTRAS.items()}
+
+
+def resolve(name: str) -> "torch.device":
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; auto is CUDA where there is one.
+
+    Raises UnavailableError if it is not there, UsageError for another name.
+    """
+    import torch
+
+    kind, _, number = name.partition(":")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (":" in name and not number.isdecimal()):
+        raise UsageError(f"device {name!r}: not known", "allowed: auto, cpu, cuda, cuda:N")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= found:
+        there = f"only {found} of them" if found else "no CUDA device"
+        raise UnavailableError(f"device {name}: this machine has {there}", "--device cpu works everywhere")
+    return torch.device(name)
+
+
+def describe(device: "torch.device") -> dict[str, Any]:
+    """What a measurement on `device` depends on: kind, name, memory, and on CPU the threads."""
+    import torch
+
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return {
+            "device": str(device),
+            "name": properties.name,
+            "memory_bytes": properties.total_memory,
+            "cuda": torch.version.cuda,
+        }
+    return {"device": "cpu", "name": cpu_name(), "threads": torch.get_num_threads(), "cpus": cpus()}
+
+
+def devices() -> list[dict[str, Any]]:
+    """Every device that `resolve` accepts, described."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = ["cpu", *(f"cuda:{i}" for i in range(count))]
+    return [describe(torch.device(name)) for name in names]
+
+
+def set_threads(threads: int | None) -> int:
+    """Let torch use `threads` threads (None leaves its own choice); returns the number in use."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def cpus() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, platform.processor() or platform.machine())
+
+
+def memory_bytes() -> int | None:
+    """Main memory, or this container's share of it; None where the system does not tell."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+    except (OSError, ValueError):
+        return total
+
+
+def peak_memory_bytes() -> int:
+    """The most main memory this process has held so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

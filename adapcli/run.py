@@ -1,0 +1,185 @@
+"""The run folder: where each command finds what the one before left, and how the results came about.
+
+run.json                    checkpoint, data, seeds, and every command with its versions, time and duration
+table/                      the outcome table (`adap sweep`)
+search/                     search.json, front.csv (`adap search`)
+policies/NAME/              policy.json, policy.safetensors, evaluation.json (`adap train-policy`)
+report/                     index.html, report.md, figures/, tables/ (`adap report`)
+"""
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from adapcli.errors import AdapError, FileError, UsageError
+from adapcli.measure.device import versions
+from policies.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+DEFAULT_FOLDER = "adap-run"
+PIECES = {
+    "table": ("outcome table", "sweep"),
+    "search": ("search result", "search"),
+    "policies": ("policy", "train-policy"),
+    "report": ("report", "report"),
+}
+"""Piece -> (what people call it, the command that makes it)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Opening creates nothing; `claim` does."""
+
+    folder: Path
+    opened: float = field(default_factory=time.time)
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> "Run":
+        """The run folder at `path`, else at $ADAP_RUN, else `adap-run`. UsageError if it is a file."""
+        folder = Path(path or os.environ.get("ADAP_RUN") or DEFAULT_FOLDER)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: is a file, not a run folder", "choose another folder with --run")
+        return cls(folder)
+
+    @property
+    def table(self) -> Path:
+        """Folder of the outcome table."""
+        return self.folder / "table"
+
+    @property
+    def search(self) -> Path:
+        """Folder of the search result."""
+        return self.folder / "search"
+
+    @property
+    def policies(self) -> Path:
+        """Folder of the policies, one sub-folder each."""
+        return self.folder / "policies"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.folder / "report"
+
+    def policy_names(self) -> list[str]:
+        """Names of the policies saved so far, in alphabetical order."""
+        return sorted(path.parent.name for path in self.policies.glob("*/policy.json"))
+
+    def has(self, piece: str) -> bool:
+        """Whether `piece`, a key of PIECES, was made."""
+        folder = self.folder / piece
+        return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+    def require(self, piece: str) -> Path:
+        """The folder of `piece`; FileError naming the command that makes it if it is not there."""
+        if not self.has(piece):
+            name, command = PIECES[piece]
+            hint = f"run `{self._command(command)}` first"
+            if unfinished(self.folder / piece).is_dir():
+                hint = f"it was interrupted: `{self._command(command)} --resume` finishes it"
+            raise FileError(f"no {name} in {self.folder}", hint)
+        return self.folder / piece
+
+    def claim(
+        self, piece: str, name: str = "", *, overwrite: bool = False, resume: bool | None = None
+    ) -> Path:
+        """The folder to write `piece` to (for policies: its sub-folder `name`), its parent made.
+
+        resume: None for a command that cannot. UsageError if results are there and neither is set, or both are.
+        """
+        if overwrite and resume:
+            raise UsageError("--overwrite and --resume exclude each other")
+        target = self.folder / piece / name
+        if target.is_file():
+            raise UsageError(
+                f"{target}: is a file where a folder belongs", "choose another folder with --run"
+            )
+        if target.is_dir() and any(target.iterdir()) and not (overwrite or resume):
+            ways = "--overwrite to replace them" + (", --resume to go on" if resume is not None else "")
+            raise UsageError(f"{target} holds results already", f"add {ways}")
+        _make(target.parent)
+        return target
+
+    def provenance(self) -> dict[str, Any]:
+        """What run.json holds: `commands`, and what they recorded, such as `checkpoint`, `data`, `seed`.
+
+        Empty if there is none; FileError if it cannot be read.
+        """
+        path = self.folder / "run.json"
+        if not path.exists():
+            return {}
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+            raise FileError(f"{path}: not a run.json of version {SCHEMA_VERSION}")
+        return content
+
+    def record(self, **facts: Any) -> None:
+        """Add the running command to run.json, with what it wants kept: JSON values by name.
+
+        Facts are merged at the top level, a later command's over an earlier one's, and kept with the command.
+        """
+        known = self.provenance() or {"schema_version": SCHEMA_VERSION, "created": _timestamp(self.opened)}
+        facts = {name: _text(value) for name, value in facts.items()}
+        command = {
+            "command": _text(_command_line()),
+            "started": _timestamp(self.opened),
+            "seconds": round(time.time() - self.opened, 3),
+            "versions": {name: found for name, found in versions().items() if found},
+            **facts,
+        }
+        _make(self.folder)
+        content = {**known, **facts, "commands": [*known.get("commands", []), command]}
+        write_json(self.folder / "run.json", content)
+
+    def _command(self, command: str) -> str:
+        """`adap COMMAND`, with --run where it is needed to find this folder."""
+        named = str(self.folder) in (DEFAULT_FOLDER, os.environ.get("ADAP_RUN"))
+        return f"adap {command}" + ("" if named else f" --run {shlex.quote(str(self.folder))}")
+
+
+def unfinished(target: Path) -> Path:
+    """Where a command that can resume keeps its work until `target` is complete: beside it."""
+    return target.with_name(f"{target.name}.partial")
+
+
+def _refuse_existing(target: Path, *, can_resume: bool) -> None:
+    ways = "--resume to go on or --overwrite to start again" if can_resume else "--overwrite to replace them"
+    for folder, what in ((target, "results"), (unfinished(target), "an unfinished run")):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder} holds {what} already", f"add {ways}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AdapError(
+            f"cannot make {folder}: {error.strerror}", "choose another folder with --run"
+        ) from error
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _command_line() -> str:
+    """What was typed, without the password of a storage URL."""
+    return re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", r"\1***@", shlex.join(["adap", *sys.argv[1:]]))
+
+
+def _text(value: Any) -> Any:
+    """`value` with paths as text and bytes that are not text escaped, so that it can be JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_text(item) for item in value]
+    if isinstance(value, str | Path):
+        return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value
