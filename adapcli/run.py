@@ -92,18 +92,16 @@ class Run:
     ) -> Path:
         """The folder to write `piece` to (for policies: its sub-folder `name`), its parent made.
 
-        resume: None for a command that cannot. UsageError if results are there and neither is set, or both are.
+        resume: None for a command that cannot. UsageError if results, or the unfinished ones of an interrupted
+        command, are there and neither is set, or if both are.
         """
         if overwrite and resume:
             raise UsageError("--overwrite and --resume exclude each other")
         target = self.folder / piece / name
         if target.is_file():
-            raise UsageError(
-                f"{target}: is a file where a folder belongs", "choose another folder with --run"
-            )
-        if target.is_dir() and any(target.iterdir()) and not (overwrite or resume):
-            ways = "--overwrite to replace them" + (", --resume to go on" if resume is not None else "")
-            raise UsageError(f"{target} holds results already", f"add {ways}")
+            raise UsageError(f"{target}: is a file, not a folder", "choose another run folder with --run")
+        if not (overwrite or resume):
+            _refuse_existing(target, can_resume=resume is not None)
         _make(target.parent)
         return target
 
