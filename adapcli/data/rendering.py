@@ -1,6 +1,6 @@
-"""From placed digits to pixels: bilinear, as two small matrix products per digit, painted from far to near.
+"""From placed digits to pixels: bilinear, two small matrix products per digit, painted from far to near.
 
-Legend: B scenes, N objects of a scene, S side of the canvas, G scans. All positions in pixels, pixel centres at + 0.5.
+Legend: B scenes, N objects of a scene, S side of the canvas, G scans. Pixel centres lie at + 0.5.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# A digit of the largest size is NEAR_M away, a smaller one proportionally farther; the background is a wall at FAR_M.
+# Depth in metres: a digit of the largest size is NEAR_M away, one of half that size twice as far;
+# the background is a wall at FAR_M, behind them all.
 NEAR_M = 2.0
 FAR_M = 10.0
 # Ink from which a pixel belongs to a digit in masks and depth maps.
 INK = 0.4
+PIECES = 9
 
 
 @dataclass(frozen=True)
 class Paint:
     """Objects to paint, slot 0 first.
 
-    glyph (B, N) index into the glyphs; present (B, N); centre, extent (B, N, 2) row and column; brightness (B, N);
-    piece (B, N): 0 the whole scan, 1..8 a half or a quarter of it.
+    glyph (B, N): index into the glyphs; present (B, N); centre, extent (B, N, 2): row and column;
+    brightness (B, N); piece (B, N): 0 the whole scan, 1..8 a half or a quarter of it.
     """
 
     glyph: NDArray[np.int64]
@@ -45,7 +47,7 @@ class Picture:
 
 def piece_masks() -> Tensor:
     """(9, 8, 8): the whole scan, its four halves (top, bottom, left, right), its four quarters."""
-    masks = torch.zeros(9, 8, 8)
+    masks = torch.zeros(PIECES, 8, 8)
     low, high, every = slice(0, 4), slice(4, 8), slice(0, 8)
     areas = [(every, every), (low, every), (high, every), (every, low), (every, high)]
     areas += [(low, low), (low, high), (high, low), (high, high)]
@@ -55,7 +57,7 @@ def piece_masks() -> Tensor:
 
 
 def interpolation(centre: Tensor, extent: Tensor, side: int) -> Tensor:
-    """(...,) centres and extents -> (..., side, 8): weights of a scan's 8 samples at every pixel, zero outside."""
+    """(...,) centres and extents -> (..., side, 8): the weights of a scan's 8 samples at every pixel."""
     pixel = torch.arange(side, device=centre.device) + 0.5
     place = (pixel - (centre - extent / 2)[..., None]) * (8 / extent)[..., None] - 0.5
     return (1 - (place[..., None] - torch.arange(8, device=centre.device)).abs()).clamp_(min=0)
@@ -76,8 +78,8 @@ class _Brush:
         self.columns = interpolation(centre[..., 1], extent[..., 1], side)
         self.brightness = torch.from_numpy(paint.brightness).float().to(device)[..., None, None]
 
-    def slots(self) -> list[int]:
-        return np.flatnonzero(self.present.any(0)).tolist()
+    def slots(self) -> NDArray[np.intp]:
+        return np.flatnonzero(self.present.any(0))
 
     def alpha(self, slot: int) -> Tensor:
         """(B, S, S): the ink of one slot's object."""
@@ -95,8 +97,8 @@ def render(
 ) -> Picture:
     """Paint fragments, then digits: out = out + ink * (brightness - out), slot by slot.
 
-    glyphs (G, 8, 8) in [0, 1]; values and distance_m (B, N) of the digits feed the targets "mask" and "depth":
-    each pixel shows the nearest digit whose ink there exceeds `INK`.
+    glyphs (G, 8, 8) in [0, 1]; values and distance_m (B, N) of the digits feed the targets "mask"
+    and "depth": each pixel shows the nearest digit whose ink there exceeds `INK`.
     """
     size = (len(values), side, side)
     image = torch.zeros(size, device=glyphs.device)

@@ -18,14 +18,15 @@ Uniforms = NDArray[np.float64]
 class Rule:
     """A label rule.
 
-    label: (values (B, N), present (B, N)) -> (B,) class; classes: largest number of digits -> number of classes;
-    values: (uniforms (B, N + 2), present) -> values (B, N), how values are drawn so that classes are balanced;
-    apart: the largest digit must be clearly larger than the next.
+    label: (values (B, N), present (B, N)) -> (B,) class; classes: largest number of digits -> number of
+    classes; values: (uniforms (B, N + 2), present) -> values (B, N), how values are drawn; first: the number
+    that class 0 stands for; apart: the largest digit must be clearly larger than the next.
     """
 
     label: Callable[[Ints, Bools], Ints]
     classes: Callable[[int], int]
     values: Callable[[Uniforms, Bools], Ints]
+    first: int = 0
     apart: bool = False
 
 
@@ -48,38 +49,45 @@ def values_up_to_label(uniforms: Uniforms, present: Bools) -> Ints:
 
 def maximum(values: Ints, present: Bools) -> Ints:
     """The highest value in the scene."""
-    return np.where(present, values, 0).max(1)
+    labels: Ints = np.where(present, values, 0).max(1)
+    return labels
 
 
 def total(values: Ints, present: Bools) -> Ints:
     """The sum of the values."""
-    return (values * present).sum(1)
+    labels: Ints = (values * present).sum(1)
+    return labels
 
 
 def last_digit_of_total(values: Ints, present: Bools) -> Ints:
     """The sum modulo 10."""
-    return total(values, present) % 10
+    labels: Ints = total(values, present) % 10
+    return labels
 
 
 def largest(values: Ints, present: Bools) -> Ints:
     """The value of the digit drawn largest: the last present slot."""
-    return values[np.arange(len(values)), present.sum(1) - 1]
+    labels: Ints = values[np.arange(len(values)), present.sum(1) - 1]
+    return labels
 
 
 def count(values: Ints, present: Bools) -> Ints:
     """How many digits there are, less one."""
-    return present.sum(1) - 1
+    labels: Ints = present.sum(1) - 1
+    return labels
 
 
 def count_distinct(values: Ints, present: Bools) -> Ints:
     """How many different values there are, less one."""
     seen = (values[:, :, None] == np.arange(10)) & present[:, :, None]
-    return seen.any(1).sum(1) - 1
+    labels: Ints = seen.any(1).sum(1) - 1
+    return labels
 
 
 def spread(values: Ints, present: Bools) -> Ints:
     """The highest value less the lowest."""
-    return np.where(present, values, -1).max(1) - np.where(present, values, 10).min(1)
+    labels: Ints = np.where(present, values, -1).max(1) - np.where(present, values, 10).min(1)
+    return labels
 
 
 RULES = {
@@ -87,7 +95,7 @@ RULES = {
     "sum": Rule(total, lambda n: 9 * n + 1, any_values),
     "sum_mod_10": Rule(last_digit_of_total, lambda n: 10, any_values),
     "largest": Rule(largest, lambda n: 10, any_values, apart=True),
-    "count": Rule(count, lambda n: n, any_values),
-    "count_distinct": Rule(count_distinct, lambda n: min(n, 10), any_values),
+    "count": Rule(count, lambda n: n, any_values, first=1),
+    "count_distinct": Rule(count_distinct, lambda n: min(n, 10), any_values, first=1),
     "spread": Rule(spread, lambda n: 10, any_values),
 }

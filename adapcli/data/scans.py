@@ -1,7 +1,7 @@
-"""The 1 797 handwritten digits of scikit-learn (8 x 8 pixels, 16 grey levels), split once into pools of scans.
+"""The 1 797 handwritten digits of scikit-learn (8 x 8 pixels, 0..16), split once into pools of scans.
 
-Everything that is drawn for a pool uses scans of that pool alone, so that a guarantee made on one pool transfers
-to another: they share no source.
+Everything that is drawn for a pool uses scans of that pool alone: pools share no source, so that a guarantee
+made on one holds on another.
 """
 
 from dataclasses import dataclass
@@ -77,8 +77,8 @@ def load_scans(pool: str, *, augment: bool = False) -> Scans:
 
 
 def _distort(images: Floats) -> Floats:
-    """(n, 8, 8) -> (n, COPIES - 1, 8, 8): turned, sheared and stretched about the centre, cubic, clipped to [0, 1]."""
-    from scipy.ndimage import affine_transform
+    """(n, 8, 8) -> (n, COPIES - 1, 8, 8): turned, sheared, stretched about the centre; cubic."""
+    from scipy.ndimage import affine_transform  # type: ignore[import-untyped]
 
     rng = np.random.default_rng(SPLIT_SEED + 1)
     copies = np.empty((len(images), COPIES - 1, SIDE, SIDE), np.float32)
@@ -94,4 +94,5 @@ def _distort(images: Floats) -> Floats:
 def _affine(amounts: NDArray[np.float64]) -> NDArray[np.float64]:
     turn, shear = amounts[0] * MAX_TURN, amounts[1] * MAX_SHEAR
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return rotation @ np.array([[1.0, 0.0], [shear, 1.0]]) @ np.diag(1 + amounts[2:] * MAX_STRETCH)
+    matrix: NDArray[np.float64] = rotation @ np.array([[1.0, 0.0], [shear, 1.0]])
+    return matrix * (1 + amounts[2:] * MAX_STRETCH)
