@@ -60,7 +60,8 @@ def interpolation(centre: Tensor, extent: Tensor, side: int) -> Tensor:
     """(...,) centres and extents -> (..., side, 8): the weights of a scan's 8 samples at every pixel."""
     pixel = torch.arange(side, device=centre.device) + 0.5
     place = (pixel - (centre - extent / 2)[..., None]) * (8 / extent)[..., None] - 0.5
-    return (1 - (place[..., None] - torch.arange(8, device=centre.device)).abs()).clamp_(min=0)
+    apart = place[..., None] - torch.arange(8, device=centre.device)
+    return apart.abs_().neg_().add_(1).relu_()
 
 
 class _Brush:
