@@ -31,6 +31,7 @@ PACKAGES = (
     "pyyaml",
     "pillow",
     "scikit-learn",
+    "scipy",
 )
 """What the project depends on, as pyproject.toml lists it."""
 
