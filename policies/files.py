@@ -142,9 +142,7 @@ def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
     try:
         header = pd.read_csv(path, nrows=0).columns
         empty = {name: [""] for name in header if name not in text}
-        return pd.read_csv(
-            path, dtype=as_text, keep_default_na=False, na_values=empty, float_precision="round_trip"
-        )
+        return pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=empty)
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:

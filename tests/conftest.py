@@ -1,0 +1,44 @@
+"""Fixtures that several rooms share."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from policies.table import OutcomeTable
+
+
+def build_table(n_samples=200, *, tokens=(1, 2, 4), widths=(8, 16), depths=(1, 2, 3), seed=0, **changed):
+    """A table of random outcomes in which dearer configurations are right more often."""
+    rng = np.random.default_rng(seed)
+    grid = [(t, w, d) for t in tokens for w in widths for d in depths]
+    cost = np.array([50 + t * (w + 10) * d for t, w, d in grid])
+    configs = pd.DataFrame(grid, columns=["tokens", "width", "depth"])
+    configs.insert(0, "model", "m")
+    configs = configs.assign(cost_flops=cost, readout_flops=5, memory_bytes=1000 + cost)
+    target = rng.integers(0, 5, n_samples)
+    right = rng.random((n_samples, len(grid))) < 0.3 + 0.6 * (cost - cost.min()) / (np.ptp(cost) + 1)
+    prediction = np.where(right, target[:, None], (target[:, None] + 1) % 5)
+    samples = {"sample_id": [f"s{i}" for i in range(n_samples)], "target": target}
+    samples["split"] = np.resize(["fit", "tune", "calibration", "test"], n_samples)
+    arguments = {
+        "configs": configs,
+        "score": right.astype(np.float32),
+        "samples": pd.DataFrame(samples),
+        "prediction": prediction,
+        "nll": rng.random(right.shape, np.float32),
+        "increment_flops": np.where(
+            np.subtract.outer(cost, cost) > 0, np.inf, np.abs(cost[None] - cost[:, None])
+        ),
+        "signals": rng.random((*right.shape, 2), np.float32),
+        "signal_names": ("confidence", "margin"),
+        "features": rng.random((n_samples, 3), np.float32),
+        "feature_names": ("mean", "spread", "edges"),
+        "feature_flops": 7,
+        "meta": {"fingerprints": {"checkpoint": "abc", "data": "def"}, "seed": seed},
+    }
+    return OutcomeTable.from_arrays(**(arguments | changed))
+
+
+@pytest.fixture(scope="session")
+def make_table():
+    return build_table
