@@ -1,0 +1,1 @@
+"""What a model's answers say: signals, per-sample metrics, and calibration."""
