@@ -45,7 +45,9 @@ class ConfigSpace:
         for axis in ("tokens", "widths", "depths"):
             values = getattr(self, axis)
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
-                raise UsageError(f"{axis}: expected distinct positive values in ascending order, got {list(values)}")
+                raise UsageError(
+                    f"{axis}: expected distinct positive values in ascending order, got {list(values)}"
+                )
 
     def __len__(self) -> int:
         return len(self.tokens) * len(self.widths) * len(self.depths)
@@ -71,7 +73,11 @@ class ConfigSpace:
 
     def validate(self, configuration: Configuration) -> None:
         """Raise UsageError, naming the allowed values, unless `configuration` is in the space."""
-        given = (("tokens", configuration.tokens), ("widths", configuration.width), ("depths", configuration.depth))
+        given = (
+            ("tokens", configuration.tokens),
+            ("widths", configuration.width),
+            ("depths", configuration.depth),
+        )
         for axis, value in given:
             if value not in getattr(self, axis):
                 raise UsageError(f"{axis} {value}: not allowed", f"allowed: {_listed(getattr(self, axis))}")

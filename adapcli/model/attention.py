@@ -22,7 +22,9 @@ def group_ends(tokens: int, granularities: Sequence[int]) -> tuple[int, ...]:
 
 def block_mask(ends: Sequence[int], device: torch.device) -> Tensor:
     """(T, T) booleans: token i may attend to j iff j's group is not later than i's."""
-    group = torch.bucketize(torch.arange(ends[-1], device=device), torch.tensor(ends, device=device), right=True)
+    group = torch.bucketize(
+        torch.arange(ends[-1], device=device), torch.tensor(ends, device=device), right=True
+    )
     return group[None, :] <= group[:, None]
 
 
@@ -61,8 +63,14 @@ class QKV(nn.Module):
 class SelfAttention(QKV):
     """Latent self-attention with rotary positions."""
 
-    def forward(self, x_BTD: Tensor, rotation: Tensor, mask: Literal["block", "causal", "none"],
-                ends: Sequence[int], attention: Attention) -> Tensor:  # fmt: skip
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotation: Tensor,
+        mask: Literal["block", "causal", "none"],
+        ends: Sequence[int],
+        attention: Attention,
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D). `ends` delimit the block mask's groups; `attention` says how it is executed."""
         q = rotate(self.split(self.q(x_BTD)), rotation)
         k = rotate(self.split(self.k(x_BTD)), rotation)
@@ -70,14 +78,22 @@ class SelfAttention(QKV):
         if mask == "block" and attention == "block":
             return self.merge(grouped_attention(q, k, v, ends))
         allowed = block_mask(ends, x_BTD.device) if mask == "block" and len(ends) > 1 else None
-        return self.merge(scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=mask == "causal"))
+        return self.merge(
+            scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=mask == "causal")
+        )
 
 
 class CrossAttention(QKV):
     """Attention from one stream to another; rotary positions on whichever side carries the latents."""
 
-    def forward(self, x_BTD: Tensor, source_BSD: Tensor, *, rotate_queries: Tensor | None = None,
-                rotate_keys: Tensor | None = None) -> Tensor:  # fmt: skip
+    def forward(
+        self,
+        x_BTD: Tensor,
+        source_BSD: Tensor,
+        *,
+        rotate_queries: Tensor | None = None,
+        rotate_keys: Tensor | None = None,
+    ) -> Tensor:
         """Queries (B, T, D) against a source (B, S, D) -> (B, T, D)."""
         q, k, v = self.split(self.q(x_BTD)), self.split(self.k(source_BSD)), self.split(self.v(source_BSD))
         if rotate_queries is not None:

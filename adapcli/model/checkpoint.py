@@ -19,7 +19,9 @@ from policies.files import atomic_folder, read_json, write_bytes, write_json
 FORMAT = "adapcli-1"
 
 
-def load(path_or_hub_id: str | Path, model_config: ModelConfig | Mapping[str, Any] | None = None) -> AdaPerceiver:
+def load(
+    path_or_hub_id: str | Path, model_config: ModelConfig | Mapping[str, Any] | None = None
+) -> AdaPerceiver:
     """Load a checkpoint, in evaluation mode, on the CPU, in float32.
 
     path_or_hub_id: a folder (`config.json` + `model.safetensors`), a bare `.safetensors` or a training script's `.pt`
@@ -36,8 +38,12 @@ def load(path_or_hub_id: str | Path, model_config: ModelConfig | Mapping[str, An
 def save(model: AdaPerceiver, path: str | Path) -> None:
     """Save atomically: one file if `path` ends in `.pt`, else a folder of `config.json` and `model.safetensors`."""
     path = Path(path)
-    header = {"format": FORMAT, "config": model.config.to_dict(), "preprocessing": model.preprocessing.to_dict(),
-              "class_names": list(model.class_names)}  # fmt: skip
+    header = {
+        "format": FORMAT,
+        "config": model.config.to_dict(),
+        "preprocessing": model.preprocessing.to_dict(),
+        "class_names": list(model.class_names),
+    }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if path.suffix == ".pt":
         write_bytes(path, _pt_bytes({**header, "state_dict": state}))
@@ -80,7 +86,9 @@ def _local(name: str) -> Path:
         wanted = ["config.json", "model.safetensors"]
         return Path(snapshot_download(owner_name, revision=revision or None, allow_patterns=wanted))
     except HFValidationError as error:
-        raise FileError(f"{name}: not a hub name", "write hf://owner/name or hf://owner/name@revision") from error
+        raise FileError(
+            f"{name}: not a hub name", "write hf://owner/name or hf://owner/name@revision"
+        ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnavailableError(f"{name}: cannot be fetched: {reason[:200]}") from error
@@ -124,15 +132,18 @@ def _header(path: Path) -> dict[str, Any]:
         raise FileError(f"{path}: {error.message}", error.hint) from error
 
 
-def _config(header: Mapping[str, Any], given: ModelConfig | Mapping[str, Any] | None,
-            path: Path | None = None) -> ModelConfig:  # fmt: skip
+def _config(
+    header: Mapping[str, Any], given: ModelConfig | Mapping[str, Any] | None, path: Path | None = None
+) -> ModelConfig:
     if isinstance(given, ModelConfig):
         return given
     if given is not None:
         return ModelConfig.from_published(given)
     config = header.get("config")
     if not isinstance(config, Mapping):
-        raise FileError(f"{path or 'checkpoint'}: holds no config", "pass model_config= with the architecture")
+        raise FileError(
+            f"{path or 'checkpoint'}: holds no config", "pass model_config= with the architecture"
+        )
     if "format" not in header and not set(config) <= set(ModelConfig.model_fields):
         return ModelConfig.from_published(config)
     return ModelConfig.from_dict(config)
@@ -150,13 +161,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pt(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
-        raise FileError(f"{path}: not a checkpoint (a torch .pt file is a zip archive; this is not, or is cut short)")
+        raise FileError(
+            f"{path}: not a checkpoint (a torch .pt file is a zip archive; this is not, or is cut short)"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise FileError(f"{path}: refused: it holds Python objects; nothing was run", "save a state_dict") from error
+        raise FileError(
+            f"{path}: refused: it holds Python objects; nothing was run", "save a state_dict"
+        ) from error
     except (RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise FileError(f"{path}: not a usable torch checkpoint: {str(error).splitlines()[0][:200]}") from error
+        raise FileError(
+            f"{path}: not a usable torch checkpoint: {str(error).splitlines()[0][:200]}"
+        ) from error
     if not isinstance(content, dict):
         raise FileError(f"{path}: holds {type(content).__name__}, not a state_dict")
     return content
@@ -194,10 +211,15 @@ def _fill(path: Path, model: AdaPerceiver, state: dict[str, Tensor]) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = [name for name in expected if name in found and expected[name] != found[name]]
-    for kind, names in (("missing", sorted(set(expected) - set(found))), ("unknown", sorted(set(found) - set(expected))),
-                        ("wrong shape", wrong)):  # fmt: skip
+    for kind, names in (
+        ("missing", sorted(set(expected) - set(found))),
+        ("unknown", sorted(set(found) - set(expected))),
+        ("wrong shape", wrong),
+    ):
         if names:
-            raise FileError(f"{path}: {len(names)} tensors {kind}: {', '.join(names[:5])}", _other_task(model, found))
+            raise FileError(
+                f"{path}: {len(names)} tensors {kind}: {', '.join(names[:5])}", _other_task(model, found)
+            )
     for name, tensor in state.items():
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise FileError(f"{path}: {name} holds values that are not finite numbers")

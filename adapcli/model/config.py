@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from adapcli.errors import FileError
-from adapcli.space import Configuration, ConfigSpace
+from adapcli.space import ConfigSpace, Configuration
 
 Task = Literal["classification", "features", "distillation", "segmentation", "depth"]
 Size = Annotated[int, Field(ge=1, le=65_536)]
@@ -60,11 +60,17 @@ class ModelConfig(BaseModel):
         heads, widths, tokens = self.num_heads, self.widths, self.token_granularities
         needs_classes = self.task in ("classification", "distillation", "segmentation")
         checks = [
-            (self.embed_dim % (2 * heads) == 0, f"embed_dim {self.embed_dim}: not 2 * num_heads * an integer"),
+            (
+                self.embed_dim % (2 * heads) == 0,
+                f"embed_dim {self.embed_dim}: not 2 * num_heads * an integer",
+            ),
             (_ascending(widths), f"widths {list(widths)}: not ascending"),
             (_ascending(tokens), f"token_granularities {list(tokens)}: not ascending"),
             (bool(widths) and widths[-1] <= self.embed_dim, f"widths: beyond embed_dim {self.embed_dim}"),
-            (bool(tokens) and tokens[-1] <= self.max_latent_tokens, "token_granularities: beyond max_latent_tokens"),
+            (
+                bool(tokens) and tokens[-1] <= self.max_latent_tokens,
+                "token_granularities: beyond max_latent_tokens",
+            ),
             (bool(widths) and self.hidden(widths[0]) >= 1, "widths: the narrowest has no hidden unit"),
             (self.image_size >= self.patch_size, f"image_size {self.image_size}: smaller than one patch"),
             (self.num_classes is not None or not needs_classes, f"num_classes: needed for {self.task}"),
@@ -78,7 +84,12 @@ class ModelConfig(BaseModel):
         d, grid = self.embed_dim, self.image_size // self.patch_size
         per_block = 4 * d * d + 3 * d * self.hidden(d)
         outputs = d * max(self.num_classes or 0, self.output_feat_dim or 0)
-        return (self.depth + 4) * per_block + self.in_channels * self.patch_size**2 * d + grid * grid * d + outputs
+        return (
+            (self.depth + 4) * per_block
+            + self.in_channels * self.patch_size**2 * d
+            + grid * grid * d
+            + outputs
+        )
 
     def hidden(self, width: int) -> int:
         """FFN hidden units at `width`: the one place where embedding units become hidden units."""

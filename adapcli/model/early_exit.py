@@ -11,8 +11,15 @@ from adapcli.space import Configuration
 
 
 @torch.no_grad()
-def early_exit(model: AdaPerceiver, x: Tensor, *, tokens: int, width: int, confidence: float,
-               per: Literal["sample", "batch"] = "sample") -> Output:  # fmt: skip
+def early_exit(
+    model: AdaPerceiver,
+    x: Tensor,
+    *,
+    tokens: int,
+    width: int,
+    confidence: float,
+    per: Literal["sample", "batch"] = "sample",
+) -> Output:
     """Read out after every block and stop when max softmax reaches `confidence`.
 
     per="sample": each sample leaves by itself, and later blocks run on the samples that remain; a sample's answer is

@@ -20,8 +20,13 @@ from adapcli.space import Configuration
 Readout = Literal["plain", "folded"]
 
 
-def flops(config: ModelConfig, configuration: Configuration, image_size: int | tuple[int, int] | None = None,
-          readout: Readout = "plain", attention: Attention = "dense") -> int:  # fmt: skip
+def flops(
+    config: ModelConfig,
+    configuration: Configuration,
+    image_size: int | tuple[int, int] | None = None,
+    readout: Readout = "plain",
+    attention: Attention = "dense",
+) -> int:
     """FLOPs of one image through `configuration`, everything included up to and with one readout.
 
     image_size: pixels, one side or (height, width); default: the size the model was made for.
@@ -49,8 +54,12 @@ def read_flops(config: ModelConfig, tokens: int, image_size: int | tuple[int, in
     return 2 * tokens * (2 * d * d + 2 * _patches(config, image_size) * d)
 
 
-def trunk_flops(config: ModelConfig, configuration: Configuration, image_size: int | tuple[int, int] | None = None,
-                attention: Attention = "block") -> int:  # fmt: skip
+def trunk_flops(
+    config: ModelConfig,
+    configuration: Configuration,
+    image_size: int | tuple[int, int] | None = None,
+    attention: Attention = "block",
+) -> int:
     """The read and all blocks. With block attention this depends only on where a path ends, not on its steps."""
     t, d = configuration.tokens, config.embed_dim
     attended = _attended(config, t, attention)
@@ -60,13 +69,19 @@ def trunk_flops(config: ModelConfig, configuration: Configuration, image_size: i
     return read_flops(config, t, image_size) + 2 * macs
 
 
-def readout_flops(config: ModelConfig, tokens: int, image_size: int | tuple[int, int] | None = None,
-                  readout: Readout = "folded") -> int:  # fmt: skip
+def readout_flops(
+    config: ModelConfig,
+    tokens: int,
+    image_size: int | tuple[int, int] | None = None,
+    readout: Readout = "folded",
+) -> int:
     """One readout of `tokens` latents, with the head."""
     d, patches, macs = config.embed_dim, _patches(config, image_size), 0
     if config.task in ("classification", "distillation"):
         assert config.num_classes is not None
-        macs += _written_token(config, tokens, readout) + _adapter(config, config.num_classes, config.use_output_ffn)
+        macs += _written_token(config, tokens, readout) + _adapter(
+            config, config.num_classes, config.use_output_ffn
+        )
     if config.task != "classification":
         assert config.output_feat_dim is not None
         use_ffn = config.use_output_ffn or config.task == "distillation"
@@ -75,8 +90,9 @@ def readout_flops(config: ModelConfig, tokens: int, image_size: int | tuple[int,
     return 2 * (macs + _head(config, patches))
 
 
-def increments(config: ModelConfig, configurations: list[Configuration],
-               image_size: int | tuple[int, int] | None = None) -> NDArray[np.float64]:  # fmt: skip
+def increments(
+    config: ModelConfig, configurations: list[Configuration], image_size: int | tuple[int, int] | None = None
+) -> NDArray[np.float64]:
     """(C, C) FLOPs of going from a (read out) to b (read out) with everything reusable reused.
 
     Continuing (same width, no fewer tokens, no fewer blocks) pays the new part of the trunk and b's readout. Anything
@@ -104,14 +120,21 @@ def _continues(config: ModelConfig, a: Configuration, b: Configuration) -> bool:
     return config.has_prefix_property and in_groups and b.tokens <= config.max_latent_tokens
 
 
-def _kept_read(config: ModelConfig, a: Configuration, b: Configuration,
-               image_size: int | tuple[int, int] | None) -> int:  # fmt: skip
+def _kept_read(
+    config: ModelConfig, a: Configuration, b: Configuration, image_size: int | tuple[int, int] | None
+) -> int:
     same_rotation = a.tokens == b.tokens or max(a.tokens, b.tokens) <= config.max_latent_tokens
     return read_flops(config, min(a.tokens, b.tokens), image_size) if same_rotation else 0
 
 
-def memory_bytes(config: ModelConfig, configuration: Configuration, image_size: int | tuple[int, int] | None = None,
-                 *, batch: int = 1, bytes_per_value: int = 4) -> int:  # fmt: skip
+def memory_bytes(
+    config: ModelConfig,
+    configuration: Configuration,
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    batch: int = 1,
+    bytes_per_value: int = 4,
+) -> int:
     """An estimate: weights that the configuration touches, plus the largest set of activations alive at once.
 
     Alive at once is the larger of the embedding (patches, keys, values, hidden units of the embedding FFN) and one

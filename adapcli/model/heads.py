@@ -55,9 +55,13 @@ class DepthHead(nn.Module):
 
     def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Metres (B, 1, height, width); clamped to the range in evaluation."""
-        fine = interpolate(_as_image(features_BPF, grid), scale_factor=4, mode="bilinear", align_corners=False)
+        fine = interpolate(
+            _as_image(features_BPF, grid), scale_factor=4, mode="bilinear", align_corners=False
+        )
         weight = self.conv_seg(fine).relu() + 0.1
-        bins = torch.linspace(self.nearest, self.farthest, weight.shape[1], device=weight.device, dtype=weight.dtype)
+        bins = torch.linspace(
+            self.nearest, self.farthest, weight.shape[1], device=weight.device, dtype=weight.dtype
+        )
         metres = torch.einsum("bkij,k->bij", weight / weight.sum(1, keepdim=True), bins)[:, None]
         if not self.training:
             metres = metres.clamp(self.nearest, self.farthest)

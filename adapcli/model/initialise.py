@@ -15,8 +15,10 @@ def initialise(model: nn.Module) -> None:
     std = model.config.token_init_std
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=min(0.02, module.in_features**-0.5) if std < 0.1 else
-                                  module.in_features**-0.5)  # fmt: skip
+            nn.init.trunc_normal_(
+                module.weight,
+                std=min(0.02, module.in_features**-0.5) if std < 0.1 else module.in_features**-0.5,
+            )
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, LearnedToken):

@@ -80,8 +80,9 @@ class Block(nn.Module):
         self.ffn = MatryoshkaFFN(d, config.hidden(d), d, config.ffn)
         self.ls2 = LayerScale(d, config.layer_scale_init)
 
-    def forward(self, z_BTD: Tensor, rotation: Tensor, ends: Sequence[int], hidden: int | Tensor,
-                attention: Attention) -> Tensor:  # fmt: skip
+    def forward(
+        self, z_BTD: Tensor, rotation: Tensor, ends: Sequence[int], hidden: int | Tensor, attention: Attention
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D), with `hidden` FFN units."""
         z_BTD = z_BTD + self.ls1(self.attn(self.norm1(z_BTD), rotation, self.mask, ends, attention))
         return z_BTD + self.ls2(self.ffn(self.norm2(z_BTD), hidden))
@@ -97,11 +98,21 @@ class CrossBlock(nn.Module):
         self.snk_norm = layer_norm(d)
         self.cattn = CrossAttention(d, config.num_heads, qkv_bias=config.qkv_bias, proj_bias=config.proj_bias)
 
-    def forward(self, sink_BTD: Tensor, source_BSD: Tensor, *, rotate_queries: Tensor | None = None,
-                rotate_keys: Tensor | None = None) -> Tensor:  # fmt: skip
+    def forward(
+        self,
+        sink_BTD: Tensor,
+        source_BSD: Tensor,
+        *,
+        rotate_queries: Tensor | None = None,
+        rotate_keys: Tensor | None = None,
+    ) -> Tensor:
         """Sink (B, T, D) enriched with what it finds in source (B, S, D)."""
-        found = self.cattn(self.snk_norm(sink_BTD), self.src_norm(source_BSD), rotate_queries=rotate_queries,
-                           rotate_keys=rotate_keys)  # fmt: skip
+        found = self.cattn(
+            self.snk_norm(sink_BTD),
+            self.src_norm(source_BSD),
+            rotate_queries=rotate_queries,
+            rotate_keys=rotate_keys,
+        )
         return sink_BTD + found
 
 
@@ -110,7 +121,9 @@ class PatchProjection(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(config.in_channels, config.embed_dim, config.patch_size, stride=config.patch_size)
+        self.proj = nn.Conv2d(
+            config.in_channels, config.embed_dim, config.patch_size, stride=config.patch_size
+        )
 
 
 class PatchEmbed(nn.Module):
@@ -122,7 +135,9 @@ class PatchEmbed(nn.Module):
         self.embed = PatchProjection(config)
         self.pos_embed = nn.Parameter(torch.empty(1, side * side, d))
         self.norm = layer_norm(d) if config.use_embed_ffn else nn.Identity()
-        self.ffn = MatryoshkaFFN(d, config.hidden(d), d, config.ffn) if config.use_embed_ffn else nn.Identity()
+        self.ffn = (
+            MatryoshkaFFN(d, config.hidden(d), d, config.ffn) if config.use_embed_ffn else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, height, width) -> (B, P, D)."""

@@ -48,8 +48,13 @@ class Plan:
 class AdaPerceiver(nn.Module):
     """One set of weights for every configuration. Names of parameters are the published ones."""
 
-    def __init__(self, config: ModelConfig, *, preprocessing: Preprocessing | None = None,
-                 class_names: Sequence[str] = ()) -> None:  # fmt: skip
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        preprocessing: Preprocessing | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.config = config
         self.preprocessing = preprocessing or Preprocessing.published(config.image_size, config.in_channels)
@@ -85,8 +90,15 @@ class AdaPerceiver(nn.Module):
         """All tokens, the full width, all blocks."""
         return self.config.full_configuration
 
-    def forward(self, x: Tensor, configuration: Configuration | None = None, *, widths: Sequence[int] | None = None,
-                granularities: Sequence[int] | None = None, attention: Attention = "block") -> Output:  # fmt: skip
+    def forward(
+        self,
+        x: Tensor,
+        configuration: Configuration | None = None,
+        *,
+        widths: Sequence[int] | None = None,
+        granularities: Sequence[int] | None = None,
+        attention: Attention = "block",
+    ) -> Output:
         """Run one configuration (default: the full one) on images (B, channels, height, width).
 
         widths: one FFN width per sample, in place of the configuration's.
@@ -95,7 +107,9 @@ class AdaPerceiver(nn.Module):
         Raises UsageError for a configuration the model cannot run.
         """
         configuration = configuration or self.full_configuration
-        plan = self.plan(configuration, len(x), widths=widths, granularities=granularities, attention=attention)
+        plan = self.plan(
+            configuration, len(x), widths=widths, granularities=granularities, attention=attention
+        )
         patches = self.embed(x)
         z = self.read(patches, configuration.tokens)
         for z in self.states(z, plan):
@@ -103,8 +117,15 @@ class AdaPerceiver(nn.Module):
         depth = torch.full((len(x),), configuration.depth, device=x.device)
         return self.write(z, patches, size=(x.shape[2], x.shape[3]), depth=depth)
 
-    def plan(self, configuration: Configuration, batch: int, *, widths: Sequence[int] | None = None,
-             granularities: Sequence[int] | None = None, attention: Attention = "block") -> Plan:  # fmt: skip
+    def plan(
+        self,
+        configuration: Configuration,
+        batch: int,
+        *,
+        widths: Sequence[int] | None = None,
+        granularities: Sequence[int] | None = None,
+        attention: Attention = "block",
+    ) -> Plan:
         """Check a configuration and work out what the blocks need to know."""
         _check(configuration, self.config, widths, batch)
         hidden: tuple[int | Tensor, ...]
@@ -124,7 +145,9 @@ class AdaPerceiver(nn.Module):
     def rotation(self, tokens: int) -> Tensor:
         """Rotations of a run with `tokens` tokens: (2, T, C/2)."""
         c = self.config
-        return rotation(tokens, c.head_dim, theta=c.rope_theta, trained_tokens=c.max_latent_tokens, device=self.device)
+        return rotation(
+            tokens, c.head_dim, theta=c.rope_theta, trained_tokens=c.max_latent_tokens, device=self.device
+        )
 
     def embed(self, x: Tensor) -> Tensor:
         """Images (B, channels, height, width) -> patches (B, P, D). Shared by every configuration."""
@@ -144,7 +167,9 @@ class AdaPerceiver(nn.Module):
             z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
             yield z
 
-    def write(self, z: Tensor, patches: Tensor, *, size: tuple[int, int], depth: Tensor | None = None) -> Output:
+    def write(
+        self, z: Tensor, patches: Tensor, *, size: tuple[int, int], depth: Tensor | None = None
+    ) -> Output:
         """Read an answer out of latents (B, T, D): the plain form, keys and values projected per token."""
         rope = self.rotation(z.shape[1])
         if self.config.task == "classification":
@@ -170,7 +195,9 @@ class AdaPerceiver(nn.Module):
         return self.output_adapter(written)
 
 
-def _check(configuration: Configuration, config: ModelConfig, widths: Sequence[int] | None, batch: int) -> None:
+def _check(
+    configuration: Configuration, config: ModelConfig, widths: Sequence[int] | None, batch: int
+) -> None:
     if configuration.tokens < 1:
         raise UsageError(f"tokens {configuration.tokens}: expected 1 or more")
     if not 1 <= configuration.depth <= config.depth:

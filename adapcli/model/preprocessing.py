@@ -36,8 +36,13 @@ class Preprocessing:
     def from_dict(cls, values: Mapping[str, Any], channels: int) -> "Preprocessing":
         """Checked reading; FileError names what is wrong."""
         try:
-            p = cls(int(values["size"]), int(values["resize"]), tuple(map(float, values["mean"])),
-                    tuple(map(float, values["std"])), str(values["interpolation"]))  # fmt: skip
+            p = cls(
+                int(values["size"]),
+                int(values["resize"]),
+                tuple(map(float, values["mean"])),
+                tuple(map(float, values["std"])),
+                str(values["interpolation"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"preprocessing: {error!r}") from error
         sizes = 1 <= p.size <= p.resize <= 65_536

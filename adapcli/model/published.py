@@ -19,16 +19,37 @@ _RENAMED = {
     "ls_init_values": "layer_scale_init",
 }
 _SAME = {
-    "task", "embed_dim", "num_heads", "depth", "max_latent_tokens", "ffn_ratio", "patch_size", "in_channels",
-    "num_classes", "output_feat_dim", "use_embed_ffn", "use_output_ffn", "qkv_bias", "proj_bias", "rope_theta",
-    "num_bins", "min_depth", "max_depth",
-}  # fmt: skip
+    "task",
+    "embed_dim",
+    "num_heads",
+    "depth",
+    "max_latent_tokens",
+    "ffn_ratio",
+    "patch_size",
+    "in_channels",
+    "num_classes",
+    "output_feat_dim",
+    "use_embed_ffn",
+    "use_output_ffn",
+    "qkv_bias",
+    "proj_bias",
+    "rope_theta",
+    "num_bins",
+    "min_depth",
+    "max_depth",
+}
 # Keys that do not change what an evaluated model computes, with the values that this code stands for (None: any).
 _WITHOUT_EFFECT: dict[str, tuple[object, ...] | None] = {
-    "attn_drop": None, "drop_path": None, "head_drop": None, "proj_drop": None, "attn_layer": None,
-    "max_latent_tokens_mult": None, "act_layer": ("gelu",), "norm_layer": ("layernorm",),
+    "attn_drop": None,
+    "drop_path": None,
+    "head_drop": None,
+    "proj_drop": None,
+    "attn_layer": None,
+    "max_latent_tokens_mult": None,
+    "act_layer": ("gelu",),
+    "norm_layer": ("layernorm",),
     "process_token_init": ("learned",),
-}  # fmt: skip
+}
 _PREFIX = re.compile(r"^(?:(?:module|_orig_mod|backbone)\.)+")
 
 
@@ -43,7 +64,9 @@ def translate_config(values: Mapping[str, Any]) -> dict[str, Any]:
         elif key not in _WITHOUT_EFFECT:
             raise FileError(f"model config: {key}: unknown key")
         elif (allowed := _WITHOUT_EFFECT[key]) is not None and value not in allowed:
-            raise FileError(f"model config: {key} {str(value)[:40]!r}: only {', '.join(map(str, allowed))} is known")
+            raise FileError(
+                f"model config: {key} {str(value)[:40]!r}: only {', '.join(map(str, allowed))} is known"
+            )
     translated.setdefault("task", _task_of(translated))
     if isinstance(translated.get("rope_theta"), int):
         translated["rope_theta"] = float(translated["rope_theta"])

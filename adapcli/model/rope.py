@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 
-def rotation(tokens: int, head_dim: int, *, theta: float, trained_tokens: int, device: torch.device) -> Tensor:
+def rotation(
+    tokens: int, head_dim: int, *, theta: float, trained_tokens: int, device: torch.device
+) -> Tensor:
     """Cosines and sines for positions 0..tokens-1: (2, T, C/2), float32.
 
     Runs longer than `trained_tokens` divide every frequency by tokens / trained_tokens (position interpolation), so
