@@ -1,0 +1,96 @@
+"""From a name to a data set: `digits` (embedded) or `folder:PATH`.
+
+Splits of a table: fit, tune, calibration and test, of disjoint sources (fit and tune share theirs in
+`digits`); train is for training alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from adapcli.errors import UsageError
+from adapcli.model.preprocessing import Preprocessing
+
+SPLITS = ("train", "fit", "tune", "calibration", "test")
+# Samples of `digits` per split; `limit` caps every split at that many. Training scenes are endless.
+DIGITS_SIZES = {"train": 1_000_000, "fit": 12_000, "tune": 4_000, "calibration": 8_000, "test": 20_000}
+FOLDER = "folder:"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images (B, C, H, W) float32, normalised; targets (B,) int64; sample_ids: B texts, all different."""
+
+    images: Tensor
+    targets: Tensor
+    sample_ids: list[str]
+
+
+class Skipped(NamedTuple):
+    """A file that is left out: its path in the folder, and why."""
+
+    path: str
+    reason: str
+
+
+class Dataset(Protocol):
+    """Samples in a fixed order; any range of them at any time, always the same.
+
+    name: as given to `open_dataset`; fingerprint: changes with what the samples are, not with how they are
+    preprocessed; skipped: files that cannot be read.
+    """
+
+    name: str
+    split: str
+    class_names: list[str]
+    fingerprint: str
+    skipped: list[Skipped]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Samples start..stop - 1, 0 <= start < stop <= len; IndexError otherwise."""
+        ...
+
+
+def open_dataset(
+    name: str,
+    *,
+    split: str,
+    preprocessing: Preprocessing,
+    limit: int | None = None,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Open one split of `digits` or `folder:PATH`, at most `limit` samples of it.
+
+    seed: draws other scenes, or splits a folder otherwise. class_names: the model's classes; a folder's are
+    then numbered as the model numbers them. UsageError: unknown name or split, limit below 1. FileError: a
+    folder that is missing, empty, of one class, or without a readable image.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split {split!r}: not known", f"one of {', '.join(SPLITS)}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit {limit}: expected 1 or more")
+    if name == "digits":
+        from adapcli.data.digits import DigitsDataset
+
+        size = DIGITS_SIZES[split]
+        return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed)
+    if name.startswith(FOLDER):
+        from adapcli.data.folder import FolderDataset
+
+        root = Path(name.removeprefix(FOLDER)).expanduser()
+        return FolderDataset(root, split, preprocessing, limit=limit, seed=seed, class_names=class_names)
+    is_folder = "/" in name or Path(name).is_dir()
+    hint = f"write {FOLDER}{name}" if is_folder else f"digits, or {FOLDER}PATH with one subfolder per class"
+    raise UsageError(f"data {name!r}: not known", hint)
+
+
+def check_range(start: int, stop: int, size: int) -> None:
+    """IndexError unless 0 <= start < stop <= size."""
+    if not 0 <= start < stop <= size:
+        raise IndexError(f"samples {start}..{stop} of {size}")

@@ -1,0 +1,63 @@
+"""The embedded data set: scenes of handwritten digits, as many as a split asks for."""
+
+import hashlib
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapcli.data.dataset import Batch, Skipped, check_range
+from adapcli.data.scenes import Scenes, SceneSpec
+from adapcli.data.transforms import normalise
+from adapcli.errors import UsageError
+from adapcli.model.preprocessing import Preprocessing
+
+# Raise when the same specification draws other scenes: tables made before then no longer match.
+GENERATOR = 1
+
+
+class DigitsDataset:
+    """Scenes 0..size - 1 of a split, rendered at `preprocessing.size`, in 1 or 3 equal channels.
+
+    `difficulty(start, stop)` tells what makes each scene hard; see `SceneTable.difficulty`.
+    """
+
+    name = "digits"
+
+    def __init__(
+        self,
+        split: str,
+        preprocessing: Preprocessing,
+        *,
+        size: int,
+        seed: int = 0,
+        spec: SceneSpec | None = None,
+    ) -> None:
+        if seed < 0:
+            raise UsageError(f"seed {seed}: expected 0 or more")
+        self.split, self.preprocessing, self._size = split, preprocessing, size
+        self.spec = (spec or SceneSpec()).at(preprocessing.size)
+        self.scenes = Scenes(self.spec, split=split, seed=seed)
+        self.class_names = self.spec.class_names
+        self.skipped: list[Skipped] = []
+        self.fingerprint = self._fingerprint(seed)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Scenes start..stop - 1, normalised."""
+        check_range(start, stop, self._size)
+        scenes = self.scenes.batch(start, stop)
+        ids = [f"{self.split}/{index:06d}" for index in range(start, stop)]
+        return Batch(normalise(scenes.images, self.preprocessing), scenes.labels, ids)
+
+    def difficulty(self, start: int, stop: int) -> dict[str, NDArray[np.float64]]:
+        """What makes scenes start..stop - 1 hard, by name; every array (stop - start,)."""
+        check_range(start, stop, self._size)
+        return self.scenes.difficulty(start, stop)
+
+    def _fingerprint(self, seed: int) -> str:
+        parts = [GENERATOR, self.spec.to_dict(), self.split, seed, self._size]
+        content = json.dumps(parts, sort_keys=True).encode() + self.scenes.scans.glyphs.tobytes()
+        return "digits:" + hashlib.sha256(content).hexdigest()[:16]

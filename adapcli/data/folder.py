@@ -1,0 +1,140 @@
+"""A folder of pictures, one subfolder per class.
+
+With folders train, val and test, the splits fit, tune and calibration are taken from val (12 : 4 : 8), and
+test is test. Without them all four are taken from everything (12 : 4 : 8 : 20); where only val or only test
+is missing, from the other. The split of a file depends on its content and the seed alone: adding files
+moves no other, and copies of a file stay together. Pictures that are merely similar (two shots of one
+thing) may still be parted.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from adapcli.data.dataset import FOLDER, Batch, Skipped, check_range
+from adapcli.data.images import UnreadableImageError, check_image, no_warnings, read_image
+from adapcli.data.listing import Entry, content_key, list_folder, scramble, split_of
+from adapcli.data.transforms import picture_mode, preprocess
+from adapcli.errors import FileError
+from adapcli.model.preprocessing import Preprocessing
+
+T = TypeVar("T")
+
+
+class FolderDataset:
+    """The readable pictures of one split, in an order that mixes the classes.
+
+    Every picture is decoded once when the data set is opened, so `len` is known and nothing fails halfway.
+    Sample ids are paths relative to the folder.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        preprocessing: Preprocessing,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.name, self.split, self.preprocessing = f"{FOLDER}{root}", split, preprocessing
+        self.mode = picture_mode(len(preprocessing.mean))
+        parts, labels = list_folder(root)
+        self.class_names, self._index = _number(root, labels, class_names)
+        keyed = _choose(root, parts, split, seed)[:limit]
+        entries = [entry for _, entry in keyed]
+        reasons = _each(lambda entry: check_image(entry.path, self.mode), entries)
+        self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
+        self._entries = [entry for entry, reason in zip(entries, reasons, strict=True) if not reason]
+        if not self._entries:
+            raise FileError(
+                f"{root}: none of the {len(entries)} pictures of split {split!r} can be read",
+                "first: {}: {}".format(*self.skipped[0]),
+            )
+        self.fingerprint = _fingerprint(keyed, self.class_names)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Pictures start..stop - 1, preprocessed; FileError if one has become unreadable meanwhile."""
+        check_range(start, stop, len(self))
+        entries = self._entries[start:stop]
+        images = torch.stack(_each(self._load, entries))
+        targets = torch.tensor([self._index[entry.label] for entry in entries])
+        return Batch(images, targets, [entry.name for entry in entries])
+
+    def _load(self, entry: Entry) -> Tensor:
+        try:
+            return preprocess(read_image(entry.path, self.mode), self.preprocessing)
+        except UnreadableImageError as error:
+            raise FileError(f"{entry.path}: {error}") from error
+
+
+def _each(function: Callable[[Entry], T], entries: list[Entry]) -> list[T]:
+    """`function` of every entry, in order, in threads: decoding releases the interpreter's lock."""
+    with no_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(function, entries))
+
+
+def _number(
+    root: Path, labels: list[str], class_names: Sequence[str] | None
+) -> tuple[list[str], dict[str, int]]:
+    """The class names, and the number of every folder: by name where the model knows it, else in order."""
+    if class_names is None or (len(class_names) == len(labels) and not set(labels) <= set(class_names)):
+        return list(class_names or labels), {label: index for index, label in enumerate(labels)}
+    unknown = [label for label in labels if label not in class_names]
+    if unknown:
+        raise FileError(
+            f"{root}: {len(unknown)} of {len(labels)} class folders are unknown to the model: {unknown[0]!r}",
+            f"it knows {len(class_names)} classes, such as {class_names[0]!r}",
+        )
+    return list(class_names), {label: list(class_names).index(label) for label in labels}
+
+
+def _choose(root: Path, parts: dict[str, list[Entry]], split: str, seed: int) -> list[tuple[str, Entry]]:
+    """(content key, entry) of a split, in the order of a hash, so that any beginning is a fair sample."""
+    part = _part(root, parts, split)
+    keyed = [(_key(entry), entry) for entry in parts[part]]
+    if part != split:
+        with_test = not {"val", "test"} <= set(parts)
+        keyed = [pair for pair in keyed if split_of(pair[0], seed, with_test=with_test) == split]
+    if not keyed:
+        raise FileError(
+            f"{root}: none of {len(parts[part])} pictures falls into the split {split!r}",
+            "splits are drawn by ratio: more pictures are needed",
+        )
+    return sorted(keyed, key=lambda pair: (scramble(pair[0], seed), pair[1].name))
+
+
+def _part(root: Path, parts: dict[str, list[Entry]], split: str) -> str:
+    """Which part of the folder holds a split."""
+    if split == "train":
+        if "train" not in parts:
+            raise FileError(f"{root}: no folder 'train' in it", "expected folders train, val and test")
+        return "train"
+    if {"val", "test"} <= set(parts):
+        return "test" if split == "test" else "val"
+    return next(part for part in ("val", "test", "all") if part in parts)
+
+
+def _key(entry: Entry) -> str:
+    try:
+        return content_key(entry.path)
+    except OSError:
+        # Counted among the unreadable ones of some split.
+        return entry.name
+
+
+def _fingerprint(keyed: list[tuple[str, Entry]], class_names: list[str]) -> str:
+    """Of names, classes and content keys: a copy of the folder elsewhere has the same."""
+    lines = [f"{key} {entry.label}/{entry.name}" for key, entry in keyed]
+    text = "\n".join([*class_names, *lines])
+    return "folder:" + hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]

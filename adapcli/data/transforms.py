@@ -1,0 +1,79 @@
+"""From a picture to the model's input: resize, crop, normalise, as torchvision's evaluation transforms do."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapcli.errors import UsageError
+from adapcli.model.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MODES = {1: "L", 3: "RGB"}
+# A strip longer than this many times its width is cut to that first: resizing it whole could fill the memory.
+LONGEST = 32
+
+
+def picture_mode(channels: int) -> str:
+    """Pillow's mode for a model of so many input channels; UsageError unless 1 or 3."""
+    if channels not in MODES:
+        raise UsageError(f"pictures have 1 or 3 channels, the model takes {channels}")
+    return MODES[channels]
+
+
+def preprocess(image: "Image", preprocessing: Preprocessing) -> Tensor:
+    """An 8-bit grey or RGB picture -> (C, size, size) float32, normalised.
+
+    The shorter side is resized to `resize` (antialiased), the central `size` x `size` pixels are kept.
+    For ImageNet as published: resize 256, bilinear; crop 224; CLIP mean and standard deviation.
+    """
+    resized = _resize_shorter(_cut_strip(image), preprocessing)
+    pixels = np.array(_crop_centre(resized, preprocessing.size))
+    channels = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+    return normalise(channels.float().div(255)[None], preprocessing)[0]
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(B, 1 or C, H, W) in [0, 1] -> (B, C, H, W): less the mean, divided by the standard deviation."""
+    picture_mode(len(preprocessing.mean))
+    mean, std = _statistics(images, preprocessing)
+    return (images - mean) / std
+
+
+def denormalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The inverse of `normalise`: (B, C, H, W) -> the same in [0, 1], for showing."""
+    mean, std = _statistics(images, preprocessing)
+    return (images * std + mean).clamp(0, 1)
+
+
+def _statistics(images: Tensor, preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    mean, std = images.new_tensor(preprocessing.mean), images.new_tensor(preprocessing.std)
+    return mean[:, None, None], std[:, None, None]
+
+
+def _cut_strip(image: "Image") -> "Image":
+    width, height = image.size
+    longest = LONGEST * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, width - longest) // 2, max(0, height - longest) // 2
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
+
+
+def _resize_shorter(image: "Image", preprocessing: Preprocessing) -> "Image":
+    from PIL.Image import Resampling
+
+    filters = {"bilinear": Resampling.BILINEAR, "bicubic": Resampling.BICUBIC}
+    short = min(image.size)
+    # The longer side is rounded down, as torchvision does.
+    width, height = (int(preprocessing.resize * side / short) for side in image.size)
+    return image.resize((width, height), filters[preprocessing.interpolation])
+
+
+def _crop_centre(image: "Image", size: int) -> "Image":
+    # Half pixels are rounded to even, as torchvision does.
+    left, top = (round((side - size) / 2.0) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
