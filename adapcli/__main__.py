@@ -1,11 +1,21 @@
 """`python -m adapcli`, and the console script `adap`."""
 
+import signal
+import sys
+
+from adapcli.errors import INTERRUPTED, TERMINATED
+
 
 def run() -> None:
     """Run the command line in this process and exit with its code."""
-    from adapcli.main import main
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(TERMINATED))
+    try:
+        from adapcli.main import main
 
-    raise SystemExit(main())
+        code = main()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ class Console:
 
     def error(self, message: str, hint: str = "") -> None:
         """Why the command failed, and what to do next, on stderr."""
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         _labelled("error", "bold red", message)
         if hint:
             _labelled("hint", "cyan", hint)

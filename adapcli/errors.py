@@ -2,4 +2,15 @@
 
 from policies.errors import AdapError, FileError, InfeasibleError, UnavailableError, UsageError
 
-__all__ = ["AdapError", "FileError", "InfeasibleError", "UnavailableError", "UsageError"]
+__all__ = [
+    "INTERRUPTED",
+    "TERMINATED",
+    "AdapError",
+    "FileError",
+    "InfeasibleError",
+    "UnavailableError",
+    "UsageError",
+]
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after Ctrl-C and SIGTERM, as a shell would give them."""

@@ -1,24 +1,22 @@
 """The Typer app, and the one place where an exception becomes a line on stderr and an exit code."""
 
+import inspect
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from adapcli import __version__
 from adapcli.console import Console
-from adapcli.errors import AdapError
+from adapcli.errors import INTERRUPTED, TERMINATED, AdapError
 
 COMMANDS = ("sweep", "search", "train-policy", "report", "info", "train", "demo", "doctor")
-INTERRUPTED, TERMINATED = 130, 143
 
 app = typer.Typer(
     name="adap",
@@ -61,16 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: this process's); returns the exit code, never raises."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     _prepare_streams()
-    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = _run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
         _discard_stdout()
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -113,33 +109,27 @@ def _unknown(error: Exception) -> tuple[str, str]:
     text = str(error).strip().partition("\n")[0]
     if isinstance(error, ImportError):
         return f"{kind}: {text}", "a package is missing or broken; install adap again"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'system'}: {error.strerror}", ""
     return f"{kind}: {text}", "this is a defect of adap; ADAP_DEBUG=1 shows where it happened"
 
 
 def _again(arguments: Sequence[str]) -> str:
     """What to type to go on: the same command line, with `--resume` where the command knows it."""
     words = [word for word in arguments if word != "--overwrite"]
-    command = _command_of(words)
-    if command and "--resume" not in words and _has_resume(command):
+    name = next((word for word in words if not word.startswith("-")), "")
+    if _has_resume(name) and "--resume" not in words:
         words.append("--resume")
     return f"continue with: {_program()} {shlex.join(words)}"
 
 
-def _command_of(words: Sequence[str]) -> str:
-    return next((word for word in words if not word.startswith("-")), "")
-
-
-def _has_resume(command: str) -> bool:
-    module = sys.modules.get(f"adapcli.commands.{command.replace('-', '_')}")
-    return "resume" in getattr(module, command.replace("-", "_")).__annotations__ if module else False
+def _has_resume(name: str) -> bool:
+    functions = (command.callback for command in app.registered_commands if command.name == name)
+    return any("resume" in inspect.signature(function).parameters for function in functions if function)
 
 
 def _program() -> str:
     return "adap" if Path(sys.argv[0]).name == "adap" else "python -m adapcli"
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
 
 
 def _prepare_streams() -> None:

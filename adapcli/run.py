@@ -90,10 +90,10 @@ class Run:
     def claim(
         self, piece: str, name: str = "", *, overwrite: bool = False, resume: bool | None = None
     ) -> Path:
-        """The folder to write `piece` to (for policies: its sub-folder `name`), its parent made.
+        """The folder to write `piece` to (for policies: sub-folder `name`), with its parent made.
 
-        resume: None for a command that cannot. UsageError if results, or the unfinished ones of an interrupted
-        command, are there and neither is set, or if both are.
+        resume: None for a command that cannot. UsageError if results, or the unfinished ones of an
+        interrupted command, are there and neither is set, or if both are.
         """
         if overwrite and resume:
             raise UsageError("--overwrite and --resume exclude each other")
