@@ -1,0 +1,1 @@
+"""Training: recipes, losses and a loop that survives interruptions."""
