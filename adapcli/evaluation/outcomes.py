@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SIGNAL_NAMES = ("confidence", "margin", "entropy", "log_odds")
-"""confidence: largest probability; margin: how far above the second; entropy in nats; log_odds of the answer."""
+"""confidence: largest probability; margin: its lead over the second; entropy in nats; log_odds of the answer."""
 
 MAX_LOG_ODDS = 80.0
 """Beyond this, float32 cannot tell what the other classes have."""
@@ -49,7 +49,7 @@ def outcomes(logits: Tensor, targets: Tensor) -> Outcomes:
 class _Softmax:
     """One exponential, from which everything follows.
 
-    top (...): the answer; below (..., K): logits less their maximum; others (..., K): exp(below) but 0 for the
+    top (...): the answer; below (..., K): logits less their maximum; others (..., K): exp(below), 0 for the
     answer; rest (...): their sum, so that probabilities near 1 keep their digits; total (...) = 1 + rest.
     """
 

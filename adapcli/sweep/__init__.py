@@ -1,0 +1,1 @@
+"""Score every configuration on every sample, in one pass per width."""
