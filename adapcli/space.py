@@ -89,7 +89,7 @@ class ConfigSpace:
         widths: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
     ) -> "ConfigSpace":
-        """The sub-grid with the given values (None keeps an axis); UsageError for a value that is not allowed."""
+        """The sub-grid with the given values (None keeps an axis); UsageError for one that is not allowed."""
         chosen = {}
         for axis, values in (("tokens", tokens), ("widths", widths), ("depths", depths)):
             allowed = getattr(self, axis)

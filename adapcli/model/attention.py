@@ -16,7 +16,7 @@ Attention = Literal["block", "dense"]
 
 
 def group_ends(tokens: int, granularities: Sequence[int]) -> tuple[int, ...]:
-    """Where each group of the block mask ends in a run of `tokens` tokens: granularities below it, then itself."""
+    """Where each group of the block mask ends in a run: the granularities below `tokens`, then `tokens`."""
     return (*(g for g in granularities if g < tokens), tokens)
 
 
@@ -29,7 +29,7 @@ def block_mask(ends: Sequence[int], device: torch.device) -> Tensor:
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, ends: Sequence[int]) -> Tensor:
-    """Each group's queries against its own and earlier keys. Equals masked attention, without the masked work."""
+    """Each group's queries against its own and earlier keys: masked attention without the masked work."""
     starts = (0, *ends[:-1])
     return torch.cat(
         [
@@ -53,11 +53,12 @@ class QKV(nn.Module):
 
     def split(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, C)."""
-        return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BTD.view(*x_BTD.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def merge(self, x_BHTC: Tensor) -> Tensor:
         """(B, H, T, C) -> (B, T, D), projected."""
-        return self.proj(x_BHTC.transpose(1, 2).flatten(2))
+        merged: Tensor = self.proj(x_BHTC.transpose(1, 2).flatten(2))
+        return merged
 
 
 class SelfAttention(QKV):
@@ -71,7 +72,7 @@ class SelfAttention(QKV):
         ends: Sequence[int],
         attention: Attention,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D). `ends` delimit the block mask's groups; `attention` says how it is executed."""
+        """(B, T, D) -> (B, T, D). `ends` delimit the mask's groups; `attention` says how it is executed."""
         q = rotate(self.split(self.q(x_BTD)), rotation)
         k = rotate(self.split(self.k(x_BTD)), rotation)
         v = self.split(self.v(x_BTD))

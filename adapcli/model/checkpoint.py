@@ -1,4 +1,4 @@
-"""Loading and saving models. Nothing that is loaded can execute: safetensors, JSON, and weights-only `.pt`."""
+"""Loading and saving models. Nothing that is loaded can execute: safetensors, JSON, weights-only `.pt`."""
 
 import pickle
 import zipfile
@@ -24,9 +24,10 @@ def load(
 ) -> AdaPerceiver:
     """Load a checkpoint, in evaluation mode, on the CPU, in float32.
 
-    path_or_hub_id: a folder (`config.json` + `model.safetensors`), a bare `.safetensors` or a training script's `.pt`
-    (both need `model_config`), this project's own `.pt`, or `hf://owner/name[@revision]`.
-    Raises FileError for anything missing, damaged or not to be trusted; UnavailableError if the hub cannot be used.
+    path_or_hub_id: a folder (`config.json` + `model.safetensors`), a bare `.safetensors` or a training
+    script's `.pt` (both need `model_config`), this project's own `.pt`, or `hf://owner/name[@revision]`.
+    Raises FileError for anything missing, damaged or not to be trusted, UnavailableError if the hub is
+    needed and cannot be used.
     """
     path = _local(str(path_or_hub_id))
     config, state, extras = _read(path, model_config)
@@ -36,7 +37,7 @@ def load(
 
 
 def save(model: AdaPerceiver, path: str | Path) -> None:
-    """Save atomically: one file if `path` ends in `.pt`, else a folder of `config.json` and `model.safetensors`."""
+    """Save atomically: one file if `path` ends in `.pt`, else a folder (config.json, model.safetensors)."""
     path = Path(path)
     header = {
         "format": FORMAT,
@@ -58,7 +59,7 @@ def save(model: AdaPerceiver, path: str | Path) -> None:
 
 
 def packaged() -> Path:
-    """The checkpoint that comes with the project; made by `adap train --recipe digits`, its model card beside it."""
+    """The checkpoint that comes with the project, made by `adap train --recipe digits`."""
     return Path(__file__).parent.parent / "assets" / "digits.pt"
 
 

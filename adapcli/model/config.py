@@ -18,8 +18,9 @@ MAX_PARAMETERS = 20_000_000_000
 class ModelConfig(BaseModel):
     """What an AdaPerceiver is made of (paper section 3; names of this project, sizes as published).
 
-    `widths` and `embed_dim` are in embedding units; an FFN of width w uses `hidden(w) = int(w * ffn_ratio)` units.
-    `token_granularities` are the token counts trained for; they also delimit the groups of the block mask.
+    `widths` and `embed_dim` are in embedding units; an FFN of width w has `hidden(w) = int(w * ffn_ratio)`
+    units. `token_granularities` are the token counts trained for; they also delimit the groups of the block
+    mask.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
@@ -112,7 +113,7 @@ class ModelConfig(BaseModel):
 
     @property
     def has_prefix_property(self) -> bool:
-        """Whether the first t tokens of a longer run equal a run with t tokens (method: block and causal masks)."""
+        """Whether the first t tokens of a longer run equal a run with t tokens (not with mask none)."""
         return self.mask != "none"
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +124,9 @@ class ModelConfig(BaseModel):
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """Build from this project's own keys. FileError names the field and the reason."""
         try:
-            return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in dict(values).items()})
+            return cls.model_validate(
+                {key: tuple(v) if isinstance(v, list) else v for key, v in dict(values).items()}
+            )
         except ValidationError as error:
             raise FileError(f"model config: {_first_problem(error)}") from error
         except (TypeError, RecursionError) as error:

@@ -22,9 +22,10 @@ def early_exit(
 ) -> Output:
     """Read out after every block and stop when max softmax reaches `confidence`.
 
-    per="sample": each sample leaves by itself, and later blocks run on the samples that remain; a sample's answer is
-    that of the sample alone. per="batch": the batch's mean confidence decides for all, as published.
-    Output.depth (B,) says how many blocks each sample ran. UsageError for a model without logits.
+    per="sample": each sample leaves by itself, and later blocks run on the samples that remain; a sample's
+    answer is that of the sample alone. per="batch": the batch's mean confidence decides for all, as
+    published. Output.depth (B,) says how many blocks each sample ran. UsageError for a model without
+    logits.
     """
     if model.config.task not in ("classification", "distillation"):
         raise UsageError(f"early exit needs class logits; this is a {model.config.task} model")
@@ -34,10 +35,10 @@ def early_exit(
     depth = torch.full((len(x),), model.config.depth, device=x.device)
     active = torch.arange(len(x), device=x.device)
     z = model.read(patches, tokens)
-    for l, (block, hidden) in enumerate(zip(model.blocks, plan.hidden, strict=True), start=1):
+    for ran, (block, hidden) in enumerate(zip(model.blocks, plan.hidden, strict=True), start=1):
         z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
         answer = model.adapt(model.write_token(z, plan.rotation))
-        logits[active], depth[active] = answer, l
+        logits[active], depth[active] = answer, ran
         sure = answer.softmax(-1).amax(-1)
         stays = (sure if per == "sample" else sure.mean().expand_as(sure)) < confidence
         active, z = active[stays], z[stays]

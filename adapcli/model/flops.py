@@ -1,10 +1,11 @@
 """FLOPs of a configuration, counted from the architecture. 1 multiply-add = 2 FLOPs, batch 1.
 
-Counted are the matrix products and convolutions, as torch's FlopCounterMode counts them with the math attention
-backend: not normalisation, softmax, activations, additions, nor the resampling of positions.
+Counted are the matrix products and convolutions, as torch's FlopCounterMode counts them with the math
+attention backend: not normalisation, softmax, activations, additions, nor the resampling of positions.
 
 Two conventions, never mixed:
-- published: `readout="plain", attention="dense"`: every token attends to all, keys and values projected for the write;
+- published: `readout="plain", attention="dense"`: every token attends to all, the write projects keys and
+  values;
 - executed: `readout="folded", attention="block"`: what this project runs. Tables and policies use this one.
 """
 
@@ -60,7 +61,7 @@ def trunk_flops(
     image_size: int | tuple[int, int] | None = None,
     attention: Attention = "block",
 ) -> int:
-    """The read and all blocks. With block attention this depends only on where a path ends, not on its steps."""
+    """The read and all blocks. With block attention only the end of a path counts, not its steps."""
     t, d = configuration.tokens, config.embed_dim
     attended = _attended(config, t, attention)
     macs = 0
@@ -95,9 +96,9 @@ def increments(
 ) -> NDArray[np.float64]:
     """(C, C) FLOPs of going from a (read out) to b (read out) with everything reusable reused.
 
-    Continuing (same width, no fewer tokens, no fewer blocks) pays the new part of the trunk and b's readout. Anything
-    else restarts behind the input stage: patches, their keys and values, and latents already read are kept, since no
-    width enters there. Executed convention.
+    Continuing (same width, no fewer tokens, no fewer blocks) pays the new part of the trunk and b's readout.
+    Anything else restarts behind the input stage: patches, their keys and values, and latents already read
+    are kept, since no width enters there. Executed convention.
     """
     trunk = [trunk_flops(config, c, image_size) for c in configurations]
     reading = [readout_flops(config, c.tokens, image_size) for c in configurations]
@@ -137,8 +138,9 @@ def memory_bytes(
 ) -> int:
     """An estimate: weights that the configuration touches, plus the largest set of activations alive at once.
 
-    Alive at once is the larger of the embedding (patches, keys, values, hidden units of the embedding FFN) and one
-    block (latents, normalised latents, queries, keys, values and attention output, or hidden units).
+    Alive at once is the larger of the embedding (patches, keys, values, hidden units of the embedding FFN)
+    and one block (latents, normalised latents, queries, keys, values and attention output, or hidden
+    units).
     """
     d, t, patches = config.embed_dim, configuration.tokens, _patches(config, image_size)
     gated = 2 if config.ffn == "swiglu" else 1

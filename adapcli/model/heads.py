@@ -12,7 +12,7 @@ from adapcli.model.layers import LAYER_NORM_EPS
 
 
 def _as_image(features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
-    return features_BPF.transpose(1, 2).unflatten(2, grid)
+    return features_BPF.transpose(1, 2).reshape(len(features_BPF), -1, *grid)
 
 
 class ChannelNorm(nn.Module):
@@ -34,7 +34,8 @@ class SegmentationHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        assert config.output_feat_dim is not None and config.num_classes is not None
+        assert config.output_feat_dim is not None
+        assert config.num_classes is not None
         self.bn = ChannelNorm(config.output_feat_dim)
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_classes, 1)
 

@@ -1,8 +1,8 @@
 """How a new model's weights start.
 
-Tokens, position embeddings and LayerScale start larger than is usual for vision transformers when the config asks for
-it: one shared latent that starts near zero leaves rotary positions nothing to rotate, and tokens then take thousands
-of steps to become different from each other (see experiments/digits).
+Tokens, position embeddings and LayerScale start larger than is usual for vision transformers when the config
+asks for it: one shared latent that starts near zero leaves rotary positions nothing to rotate, and tokens
+then take thousands of steps to become different from each other (see experiments/digits).
 """
 
 from torch import nn
@@ -10,15 +10,12 @@ from torch import nn
 from adapcli.model.layers import LearnedToken, PatchEmbed
 
 
-def initialise(model: nn.Module) -> None:
+def initialise(model: nn.Module, std: float) -> None:
     """Truncated normal for projections, normal for learned tokens and positions; biases zero."""
-    std = model.config.token_init_std
+    largest = 0.02 if std < 0.1 else 1.0
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(
-                module.weight,
-                std=min(0.02, module.in_features**-0.5) if std < 0.1 else module.in_features**-0.5,
-            )
+            nn.init.trunc_normal_(module.weight, std=min(largest, module.in_features**-0.5))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, LearnedToken):

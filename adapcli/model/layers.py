@@ -36,11 +36,12 @@ class MatryoshkaFFN(nn.Module):
     def forward(self, x_BTD: Tensor, hidden: int | Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, out).
 
-        hidden: None for all units, an int for the first so many (really sliced), or a (B,) tensor for a number per
-        sample (masked: same answer, no time saved).
+        hidden: None for all units, an int for the first so many (really sliced), or a (B,) tensor for a
+        number per sample (masked: same answer, no time saved).
         """
         if isinstance(hidden, Tensor):
-            return self.fc2(self._inner(x_BTD, None) * self._mask(hidden))
+            masked = self._inner(x_BTD, None) * self._mask(hidden)
+            return linear(masked, self.fc2.weight, self.fc2.bias)
         return linear(self._inner(x_BTD, hidden), self.fc2.weight[:, :hidden], self.fc2.bias)
 
     def _inner(self, x_BTD: Tensor, hidden: int | None) -> Tensor:
@@ -85,7 +86,8 @@ class Block(nn.Module):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D), with `hidden` FFN units."""
         z_BTD = z_BTD + self.ls1(self.attn(self.norm1(z_BTD), rotation, self.mask, ends, attention))
-        return z_BTD + self.ls2(self.ffn(self.norm2(z_BTD), hidden))
+        out: Tensor = z_BTD + self.ls2(self.ffn(self.norm2(z_BTD), hidden))
+        return out
 
 
 class CrossBlock(nn.Module):
@@ -107,7 +109,7 @@ class CrossBlock(nn.Module):
         rotate_keys: Tensor | None = None,
     ) -> Tensor:
         """Sink (B, T, D) enriched with what it finds in source (B, S, D)."""
-        found = self.cattn(
+        found: Tensor = self.cattn(
             self.snk_norm(sink_BTD),
             self.src_norm(source_BSD),
             rotate_queries=rotate_queries,
@@ -127,7 +129,7 @@ class PatchProjection(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches, an absolute position embedding and, with `use_embed_ffn`, LayerNorm and an FFN without residual."""
+    """Patches plus absolute positions and, with `use_embed_ffn`, LayerNorm and an FFN without residual."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -143,14 +145,15 @@ class PatchEmbed(nn.Module):
         """Images (B, channels, height, width) -> (B, P, D)."""
         grid = self.embed.proj(x)
         patches = grid.flatten(2).transpose(1, 2) + self.positions(grid.shape[2], grid.shape[3])
-        return self.ffn(self.norm(patches))
+        out: Tensor = self.ffn(self.norm(patches))
+        return out
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """(1, rows * columns, D): the stored square grid, resampled if the input's grid differs."""
         side = round(self.pos_embed.shape[1] ** 0.5)
         if (rows, columns) == (side, side):
             return self.pos_embed
-        square = self.pos_embed.float().unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        square = self.pos_embed.float().view(1, side, side, -1).permute(0, 3, 1, 2)
         resampled = interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
         return resampled.permute(0, 2, 3, 1).flatten(1, 2).type_as(self.pos_embed)
 
@@ -172,7 +175,8 @@ class PatchQueries(nn.Module):
 
     def forward(self, patches_BPD: Tensor) -> Tensor:
         """(B, P, D) -> (B, P, D)."""
-        return self.proj(patches_BPD)
+        queries: Tensor = self.proj(patches_BPD)
+        return queries
 
 
 class OutputAdapter(nn.Module):
@@ -186,4 +190,5 @@ class OutputAdapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., out)."""
-        return self.ffn(self.norm(x))
+        out: Tensor = self.ffn(self.norm(x))
+        return out

@@ -1,6 +1,6 @@
 """AdaPerceiver: read patches into latents, process them, write the answer (arXiv 2511.18105, section 3).
 
-Modules hold weights, never modes: what to run is an argument of every call, so results never depend on call order.
+Modules hold weights, never modes: what to run is an argument, so results never depend on call order.
 B batch, P patches, T latent tokens, D model width, K classes, F feature channels.
 """
 
@@ -25,8 +25,8 @@ from adapcli.space import Configuration
 class Output:
     """What one call answers; None where the model has no such output.
 
-    logits (B, K); features (B, P, F); maps (B, K, height, width) class logits or (B, 1, height, width) metres;
-    depth (B,) int64, the block after which each sample was read out.
+    logits (B, K); features (B, P, F); maps (B, K, height, width) class logits or (B, 1, height, width)
+    metres; depth (B,) int64, the block after which each sample was read out.
     """
 
     logits: Tensor | None = None
@@ -64,14 +64,14 @@ class AdaPerceiver(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.read_head = CrossBlock(config)
         self._add_outputs(config)
-        initialise(self)
+        initialise(self, config.token_init_std)
 
     def _add_outputs(self, config: ModelConfig) -> None:
         d, task = config.embed_dim, config.task
         self.write_head = CrossBlock(config)
         if task in ("classification", "distillation"):
             assert config.num_classes is not None
-            self.output_latents: nn.Module = LearnedToken(1, d)
+            self.output_latents: LearnedToken | PatchQueries = LearnedToken(1, d)
             self.output_adapter = OutputAdapter(config, config.num_classes, use_ffn=config.use_output_ffn)
         else:
             assert config.output_feat_dim is not None
@@ -111,9 +111,8 @@ class AdaPerceiver(nn.Module):
             configuration, len(x), widths=widths, granularities=granularities, attention=attention
         )
         patches = self.embed(x)
-        z = self.read(patches, configuration.tokens)
-        for z in self.states(z, plan):
-            pass
+        for state in self.states(self.read(patches, configuration.tokens), plan):
+            z = state
         depth = torch.full((len(x),), configuration.depth, device=x.device)
         return self.write(z, patches, size=(x.shape[2], x.shape[3]), depth=depth)
 
@@ -142,6 +141,12 @@ class AdaPerceiver(nn.Module):
         """Where the weights are."""
         return self.process_latents.token.device
 
+    @property
+    def output_token(self) -> Tensor:
+        """The learned token that the class answer is written into: (1, D)."""
+        assert isinstance(self.output_latents, LearnedToken)
+        return self.output_latents.token
+
     def rotation(self, tokens: int) -> Tensor:
         """Rotations of a run with `tokens` tokens: (2, T, C/2)."""
         c = self.config
@@ -154,12 +159,14 @@ class AdaPerceiver(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < self.config.patch_size:
             p, c = self.config.patch_size, self.config.in_channels
             raise UsageError(f"images of shape {tuple(x.shape)}: expected (batch, {c}, >= {p}, >= {p})")
-        return self.patch_embed(x)
+        patches: Tensor = self.patch_embed(x)
+        return patches
 
     def read(self, patches: Tensor, tokens: int) -> Tensor:
         """Patches (B, P, D) -> latents z_0 (B, T, D)."""
         latents = self.process_latents.token.expand(len(patches), tokens, -1)
-        return self.read_head(latents, patches, rotate_queries=self.rotation(tokens))
+        z: Tensor = self.read_head(latents, patches, rotate_queries=self.rotation(tokens))
+        return z
 
     def states(self, z: Tensor, plan: Plan) -> Iterator[Tensor]:
         """The latents after each block of the plan: z_1, z_2, ... each (B, T, D)."""
@@ -187,12 +194,14 @@ class AdaPerceiver(nn.Module):
 
     def write_token(self, z: Tensor, rope: Tensor) -> Tensor:
         """The written output token, before the head: (B, D)."""
-        sink = self.output_latents.token.expand(len(z), 1, -1)
-        return self.write_head(sink, z, rotate_keys=rope)[:, 0]
+        sink = self.output_token.expand(len(z), 1, -1)
+        written: Tensor = self.write_head(sink, z, rotate_keys=rope)
+        return written[:, 0]
 
     def adapt(self, written: Tensor) -> Tensor:
         """Written tokens (..., D) -> logits (..., K)."""
-        return self.output_adapter(written)
+        answer: Tensor = self.output_adapter(written)
+        return answer
 
 
 def _check(

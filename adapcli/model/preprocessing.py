@@ -13,7 +13,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize the shorter side to `resize`, crop the central `size` x `size` pixels, subtract `mean`, divide by `std`."""
+    """Resize the shorter side to `resize`, crop the central `size`, subtract `mean`, divide by `std`."""
 
     size: int
     resize: int
@@ -23,7 +23,7 @@ class Preprocessing:
 
     @classmethod
     def published(cls, size: int, channels: int) -> "Preprocessing":
-        """As the published ImageNet-1K evaluation (resize 256, crop 224, CLIP statistics), scaled to `size`."""
+        """As in the published ImageNet-1K evaluation (resize 256, crop 224, CLIP statistics), for `size`."""
         if channels != 3:
             return cls(size, size, (0.0,) * channels, (1.0,) * channels)
         return cls(size, round(size * 256 / 224), CLIP_MEAN, CLIP_STD)

@@ -38,7 +38,7 @@ _SAME = {
     "min_depth",
     "max_depth",
 }
-# Keys that do not change what an evaluated model computes, with the values that this code stands for (None: any).
+# Keys that do not change what an evaluated model computes, and the values this code stands for (None: any).
 _WITHOUT_EFFECT: dict[str, tuple[object, ...] | None] = {
     "attn_drop": None,
     "drop_path": None,

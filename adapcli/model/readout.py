@@ -1,10 +1,11 @@
 """The folded readout: one constant query reads many prefixes without projecting keys and values per token.
 
-The written token's query never changes, so W_k^T (R_p^T q) is one D-vector per (position, head): scores are products
-with the normalised latents, and W_v is applied once to each head's weighted sum of latents. Same answer as the plain
-form (tested to 1e-5 relative), a few per cent of its work.
+The written token's query never changes, so W_k^T (R_p^T q) is one D-vector per (position, head): scores are
+products with the normalised latents, and W_v is applied once to each head's weighted sum of latents. Same
+answer as the plain form (tested to 1e-5 relative), a few per cent of its work.
 
-N leading axis (samples, or samples times depths), T latent tokens, D model width, H heads, C channels per head, G prefixes.
+N leading axis (samples, or samples times depths), T latent tokens, D model width, H heads, C channels per
+head, G prefixes.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class FoldedReadout:
             raise UsageError(f"no constant query to fold in a {model.config.task} model")
         head, heads, scale = model.write_head, model.config.num_heads, model.config.head_dim**-0.5
         attention, norm = head.cattn, head.src_norm
-        sink = model.output_latents.token[0]
+        sink = model.output_token[0]
         query_HC = attention.q(head.snk_norm(sink)).view(heads, -1) * scale
         turned_HTC = rotate_back(query_HC, model.rotation(tokens))
         key_HCD = attention.k.weight.view(heads, -1, model.config.embed_dim)
@@ -57,21 +58,22 @@ class FoldedReadout:
         return cls(folded_THD * norm.weight, bias_TH, values_HDC, value_bias_HC, sink, model)
 
     def logits(self, z_NTD: Tensor, prefixes: Sequence[int] | None = None) -> Tensor:
-        """Class logits of every prefix of the latents: (N, T, D) -> (N, G, K). Default: the whole run alone."""
+        """Class logits of every prefix of the latents: (N, T, D) -> (N, G, K). Default: the whole run."""
         return self.model.adapt(self.written(z_NTD, prefixes or (z_NTD.shape[1],)))
 
     def written(self, z_NTD: Tensor, prefixes: Sequence[int]) -> Tensor:
-        """The written token of every prefix, before the head: (N, G, D). Prefixes ascend, the last at most T."""
+        """The written token of every prefix, before the head: (N, G, D). Prefixes ascend, at most T."""
         z_NTD = layer_norm(z_NTD[:, : prefixes[-1]], z_NTD.shape[-1:], eps=LAYER_NORM_EPS)
         mixed_HMD, shape = self._mix(z_NTD, prefixes)
         values_HMC = torch.baddbmm(self.value_bias_HC[:, None], mixed_HMD, self.values_HDC)
         merged_MD = values_HMC.permute(1, 0, 2).flatten(1)
-        return (self.sink_D + self.model.write_head.cattn.proj(merged_MD)).view(*shape, -1)
+        written: Tensor = self.sink_D + self.model.write_head.cattn.proj(merged_MD)
+        return written.view(*shape, -1)
 
     def _mix(self, z_NTD: Tensor, prefixes: Sequence[int]) -> tuple[Tensor, tuple[int, int]]:
         """Each head's attention-weighted mean of the latents in each prefix: (H, N * G, D).
 
-        Groups between prefixes are summed once each; a prefix combines its groups, rescaled to their common maximum.
+        Groups between prefixes are summed once each; a prefix combines its groups, rescaled to their maximum.
         """
         tokens = prefixes[-1]
         scores_NHT = self._scores(z_NTD, tokens)

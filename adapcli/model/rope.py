@@ -12,8 +12,8 @@ def rotation(
 ) -> Tensor:
     """Cosines and sines for positions 0..tokens-1: (2, T, C/2), float32.
 
-    Runs longer than `trained_tokens` divide every frequency by tokens / trained_tokens (position interpolation), so
-    the length of the run changes the rotation of *all* its tokens.
+    Runs longer than `trained_tokens` divide every frequency by tokens / trained_tokens (position
+    interpolation), so the length of the run changes the rotation of *all* its tokens.
     """
     exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
     frequencies = 1.0 / theta**exponents
@@ -24,9 +24,9 @@ def rotation(
 
 
 def rotate(x_BHTC: Tensor, rotation_2TC: Tensor) -> Tensor:
-    """Turn each (even, odd) pair of channels by its token's angle; computed in float32, returned in x's dtype."""
+    """Turn each (even, odd) pair of channels by its token's angle; in float32, returned in x's dtype."""
     cos, sin = rotation_2TC
-    even, odd = x_BHTC.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x_BHTC.float().view(*x_BHTC.shape[:-1], -1, 2).unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).type_as(x_BHTC)
 
 
