@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from adapcli.data.dataset import Batch, Skipped, check_range
 from adapcli.data.scenes import Scenes, SceneSpec
 from adapcli.data.transforms import normalise
-from adapcli.errors import UsageError
 from adapcli.model.preprocessing import Preprocessing
 
 # Raise when the same specification draws other scenes: tables made before then no longer match.
@@ -33,8 +32,6 @@ class DigitsDataset:
         seed: int = 0,
         spec: SceneSpec | None = None,
     ) -> None:
-        if seed < 0:
-            raise UsageError(f"seed {seed}: expected 0 or more")
         self.split, self.preprocessing, self._size = split, preprocessing, size
         self.spec = (spec or SceneSpec()).at(preprocessing.size)
         self.scenes = Scenes(self.spec, split=split, seed=seed)

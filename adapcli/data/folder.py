@@ -101,11 +101,11 @@ def _number(
 
 def _choose(root: Path, parts: dict[str, list[Entry]], split: str, seed: int) -> list[tuple[str, Entry]]:
     """(content key, entry) of a split, in the order of a hash, so that any beginning is a fair sample."""
-    part = _part(root, parts, split)
+    both = {"val", "test"} <= set(parts)
+    part = _part(root, parts, split, both=both)
     keyed = [(_key(entry), entry) for entry in parts[part]]
-    if part != split:
-        with_test = not {"val", "test"} <= set(parts)
-        keyed = [pair for pair in keyed if split_of(pair[0], seed, with_test=with_test) == split]
+    if split != "train" and not (both and split == "test"):
+        keyed = [pair for pair in keyed if split_of(pair[0], seed, with_test=not both) == split]
     if not keyed:
         raise FileError(
             f"{root}: none of {len(parts[part])} pictures falls into the split {split!r}",
@@ -114,13 +114,13 @@ def _choose(root: Path, parts: dict[str, list[Entry]], split: str, seed: int) ->
     return sorted(keyed, key=lambda pair: (scramble(pair[0], seed), pair[1].name))
 
 
-def _part(root: Path, parts: dict[str, list[Entry]], split: str) -> str:
-    """Which part of the folder holds a split."""
+def _part(root: Path, parts: dict[str, list[Entry]], split: str, *, both: bool) -> str:
+    """Which part of the folder a split is taken from; both: it has val and test."""
     if split == "train":
         if "train" not in parts:
             raise FileError(f"{root}: no folder 'train' in it", "expected folders train, val and test")
         return "train"
-    if {"val", "test"} <= set(parts):
+    if both:
         return "test" if split == "test" else "val"
     return next(part for part in ("val", "test", "all") if part in parts)
 

@@ -38,17 +38,17 @@ class SceneSpec:
     rule: what the label is (a key of `RULES`).
     """
 
-    canvas: int = 48
+    canvas: int = 32
     min_digits: int = 1
-    max_digits: int = 6
-    min_size: float = 9.0
-    max_size: float = 18.0
+    max_digits: int = 4
+    min_size: float = 10.0
+    max_size: float = 16.0
     aspect: float = 0.15
-    grid: int = 3
-    jitter: float = 0.25
-    clutter: int = 4
-    noise: tuple[float, float] = (0.02, 0.2)
-    contrast: tuple[float, float] = (0.4, 1.0)
+    grid: int = 2
+    jitter: float = 0.12
+    clutter: int = 2
+    noise: tuple[float, float] = (0.02, 0.12)
+    contrast: tuple[float, float] = (0.5, 1.0)
     coupling: float = 0.5
     rule: str = "maximum"
 

@@ -63,6 +63,8 @@ class Scenes:
     ) -> None:
         if split not in SPLITS:
             raise UsageError(f"split {split!r}: not known", f"one of {', '.join(SPLITS)}")
+        if seed < 0:
+            raise UsageError(f"seed {seed}: expected 0 or more")
         self.spec = spec or SceneSpec()
         pool, self.stream = SPLITS[split]
         self.split, self.seed, self.device = split, seed, torch.device(device)
@@ -89,12 +91,9 @@ class Scenes:
 
     def difficulty(self, start: int, stop: int) -> dict[str, Floats]:
         """`SceneTable.difficulty` of scenes start..stop - 1; every array (stop - start,)."""
-        blocks = range(start // BLOCK, (stop - 1) // BLOCK + 1)
+        blocks, kept = _blocks(start, stop)
         parts = [self.table(block).difficulty() for block in blocks]
-        first = start - blocks[0] * BLOCK
-        return {
-            name: np.concatenate([p[name] for p in parts])[first : first + stop - start] for name in parts[0]
-        }
+        return {name: np.concatenate([part[name] for part in parts])[kept] for name in parts[0]}
 
     def _block(self, block: int, targets: tuple[str, ...]) -> Rendered:
         """Render a whole block; keep the last two, because batches need not end where blocks do."""
