@@ -1,5 +1,7 @@
 """The quick renderer equals loops over pixels, and masks and depth say what the image shows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from adapcli.data.placement import BLOCK
 from adapcli.data.rendering import FAR_M, INK, NEAR_M, interpolation, piece_masks, render
 from adapcli.data.scenes import Scenes, SceneSpec
 
-SPEC = SceneSpec(canvas=20, min_size=7, max_size=12, max_digits=4, grid=2, clutter=2, jitter=0.5)
+SPEC = SceneSpec(
+    canvas=20, min_size=7, max_size=12, max_digits=4, grid=2, clutter=2, jitter=0.5, rule="maximum"
+)
 ALL = ("class", "mask", "depth")
 
 
@@ -78,7 +82,7 @@ def test_masks_show_only_digits_that_are_there(drawn):
 
 
 def test_a_digit_alone_on_an_empty_ground_is_bright_exactly_where_its_mask_is():
-    spec = SceneSpec(max_digits=1, grid=1, clutter=0, noise=(0.0, 0.0), contrast=(1.0, 1.0))
+    spec = replace(SPEC, max_digits=1, grid=1, clutter=0, noise=(0.0, 0.0), contrast=(1.0, 1.0))
     batch = Scenes(spec, split="test").batch(0, 300, ALL)
     assert torch.equal(batch.images[:, 0] > INK, batch.mask > 0)
     assert torch.equal(batch.mask.amax((1, 2)) - 1, batch.labels)

@@ -8,8 +8,14 @@ from adapcli.data.rules import RULES
 from adapcli.data.scenes import Scenes
 
 
-def tables(rule, blocks=4, **changes):
-    scenes = Scenes(SceneSpec(rule=rule, max_digits=5, **changes), split="tune", seed=7)
+def spec_of(rule, max_digits=5):
+    return SceneSpec(
+        rule=rule, min_digits=1, max_digits=max_digits, grid=3, min_size=9, max_size=18, canvas=48
+    )
+
+
+def tables(rule, blocks=4):
+    scenes = Scenes(spec_of(rule), split="tune", seed=7)
     return [scenes.table(block) for block in range(blocks)]
 
 
@@ -38,16 +44,16 @@ def test_labels_equal_a_recomputation_by_hand(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_labels_lie_within_the_classes(rule):
-    spec = SceneSpec(rule=rule, max_digits=5)
+    spec = spec_of(rule)
     labels = np.concatenate([table.label for table in tables(rule)])
     assert labels.min() >= 0
     assert labels.max() < spec.num_classes == len(spec.class_names)
 
 
 def test_class_names_are_the_numbers_that_the_rule_gives():
-    assert SceneSpec(rule="count", max_digits=3).class_names == ["1", "2", "3"]
-    assert SceneSpec(rule="maximum").class_names == [str(digit) for digit in range(10)]
-    assert SceneSpec(rule="sum", max_digits=2).class_names[-1] == "18"
+    assert spec_of("count", 3).class_names == ["1", "2", "3"]
+    assert spec_of("maximum").class_names == [str(digit) for digit in range(10)]
+    assert spec_of("sum", 2).class_names[-1] == "18"
 
 
 @pytest.mark.parametrize("rule", ["maximum", "sum_mod_10", "largest"])
