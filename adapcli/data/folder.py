@@ -80,7 +80,7 @@ class FolderDataset:
 
 def _each(function: Callable[[Entry], T], entries: list[Entry]) -> list[T]:
     """`function` of every entry, in order, in threads: decoding releases the interpreter's lock."""
-    with no_warnings(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with no_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, entries))
 
 

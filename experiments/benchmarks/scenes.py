@@ -1,7 +1,7 @@
 """How fast scenes are made, against placing them one by one with Pillow.
 
 The rival draws the same digits at the same places: each scan resized by Pillow, pasted through its own ink,
-with noise drawn per scene. Prints scenes per second on one thread and their ratio; `--json` prints one object.
+with noise drawn per scene. Prints scenes per second on one thread and their ratio; `--json`: one object.
 """
 
 import argparse
