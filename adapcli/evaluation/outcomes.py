@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 SIGNAL_NAMES = ("confidence", "margin", "entropy", "log_odds")
-"""confidence: largest probability; margin: its lead over the second; entropy in nats; log_odds of the answer."""
+"""confidence: largest probability; margin: lead over the second; entropy in nats; log_odds of the answer."""
 
 MAX_LOG_ODDS = 80.0
 """Beyond this, float32 cannot tell what the other classes have."""

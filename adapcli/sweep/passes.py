@@ -1,8 +1,9 @@
 """All configurations of a model in one pass per width.
 
 By the prefix property the first t tokens of a long run equal a run of t tokens, and a deep run passes every
-shallower one: so a width needs one run, read out after each block at every token count. Where the property does
-not hold (no mask, tokens outside the mask's groups, beyond the trained length) each token count runs by itself.
+shallower one: so a width needs one run, read out after each block at every token count. Where the property
+does not hold (no mask, tokens outside the mask's groups, beyond the trained length) each token count runs by
+itself.
 
 B batch, T latent tokens, D model width, G prefixes, K classes.
 """
@@ -21,7 +22,7 @@ from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.readout import FoldedReadout
 from adapcli.space import Configuration
 
-READOUT_BYTES = 1 << 24
+READOUT_BYTES = 1 << 23
 """Latents of several blocks are read out together up to this size: fewer calls, and still in the cache."""
 
 
@@ -81,15 +82,17 @@ def _reading(
     return Reading(depths, prefixes, tuple(wanted[depth][prefix] for depth in depths for prefix in prefixes))
 
 
-def pass_flops(config: ModelConfig, passes: Sequence[Pass]) -> int:
+def pass_flops(config: ModelConfig, passes: Sequence[Pass], image_size: int | None = None) -> int:
     """FLOPs of all passes on one sample, executed convention: input stage, runs and readouts.
 
     Each prefix counts as a readout of its own, although its attention shares the work of shorter ones.
     """
-    total = input_flops(config) + sum(read_flops(config, tokens) for tokens in {p.run.tokens for p in passes})
+    reads = {tokens: read_flops(config, tokens, image_size) for tokens in {p.run.tokens for p in passes}}
+    total = input_flops(config, image_size) + sum(reads.values())
     for p in passes:
-        total += trunk_flops(config, p.run) - read_flops(config, p.run.tokens)
-        total += sum(len(r.depths) * readout_flops(config, t) for r in p.readings for t in r.prefixes)
+        total += trunk_flops(config, p.run, image_size) - reads[p.run.tokens]
+        counts = [(len(reading.depths), tokens) for reading in p.readings for tokens in reading.prefixes]
+        total += sum(depths * readout_flops(config, tokens, image_size) for depths, tokens in counts)
     return total
 
 
@@ -101,7 +104,7 @@ class GridPass:
 
     @torch.no_grad()
     def __init__(self, model: AdaPerceiver, configurations: Sequence[Configuration]) -> None:
-        self.model = model
+        self.model, self.n_configs = model, len(configurations)
         self.passes = plan_passes(model.config, configurations)
         self.folded = {run: FoldedReadout.of(model, run) for run in {self._rotation(p) for p in self.passes}}
 
@@ -144,9 +147,9 @@ class GridPass:
 
     def _read(self, p: Pass, stack: list[Tensor], prefixes: tuple[int, ...]) -> Tensor:
         """Latents of S depths, each (B, T, D) -> logits (B, S * G, K)."""
-        folded = self.folded[self._rotation(p)]
-        logits = folded.logits(torch.cat([z[:, : prefixes[-1]] for z in stack]), prefixes)
-        return logits.unflatten(0, (len(stack), -1)).transpose(0, 1).flatten(1, 2)
+        latents = torch.cat([z[:, : prefixes[-1]] for z in stack]) if len(stack) > 1 else stack[0]
+        logits = self.folded[self._rotation(p)].logits(latents, prefixes)
+        return logits.view(len(stack), -1, *logits.shape[1:]).transpose(0, 1).flatten(1, 2)
 
 
 def _bytes(z: Tensor) -> int:

@@ -9,7 +9,7 @@ from adapcli.errors import UsageError
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
-from adapcli.space import Configuration, ConfigSpace
+from adapcli.space import ConfigSpace, Configuration
 from adapcli.sweep import passes
 from adapcli.sweep.passes import GridPass, pass_flops, plan_passes
 
@@ -18,8 +18,8 @@ TOKENS = (1, 2, 5, 8)
 
 
 def config_of(**changed) -> ModelConfig:
-    small = {"embed_dim": 24, "num_heads": 2, "depth": 3, "max_latent_tokens": 8, "token_granularities": TOKENS,
-             "widths": (6, 13, 24), "image_size": 16, "patch_size": 8, "in_channels": 1, "num_classes": 7,
+    small = {"embed_dim": 24, "num_heads": 2, "depth": 3, "max_latent_tokens": 8,
+             "token_granularities": TOKENS, "widths": (6, 13, 24), "image_size": 16, "patch_size": 8, "in_channels": 1, "num_classes": 7,
              "layer_scale_init": 0.7, "token_init_std": 0.5}  # fmt: skip
     return ModelConfig(**(small | changed))
 

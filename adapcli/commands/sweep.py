@@ -1,0 +1,148 @@
+"""`adap sweep`."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapcli.commands.checkpoints import open_checkpoint, short_name
+from adapcli.commands.options import (
+    Batch,
+    Checkpoint,
+    Device,
+    Json,
+    Limit,
+    Overwrite,
+    Quiet,
+    Resume,
+    RunFolder,
+    Seed,
+    Threads,
+)
+from adapcli.commands.units import bytes_text, flops_text, percent_text, seconds_text
+from adapcli.console import Console
+
+if TYPE_CHECKING:
+    from adapcli.run import Run
+    from adapcli.sweep.samples import Samples
+    from adapcli.sweep.sweep import Sweep
+    from policies.table import OutcomeTable
+
+
+class Numbers(tuple[int, ...]):
+    """Values on one axis of the grid."""
+
+
+def numbers(text: str) -> Numbers:
+    """Parses 1,2,8; which values are allowed depends on the checkpoint."""
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
+        raise typer.BadParameter(f"{text!r}: expected whole numbers with commas between: 1,2,8")
+    return Numbers(map(int, text.split(",")))
+
+
+Axis = typer.Option(parser=numbers, metavar="N,N,...", help="Only these.", show_default="all there are")
+
+
+def sweep(
+    ckpt: Checkpoint = None,
+    data: Annotated[str, typer.Option(metavar="NAME", help="digits, or folder:PATH.")] = "digits",
+    tokens: Annotated[Numbers | None, Axis] = None,
+    widths: Annotated[Numbers | None, Axis] = None,
+    depths: Annotated[Numbers | None, Axis] = None,
+    limit: Limit = None,
+    batch: Batch = 64,
+    device: Device = "auto",
+    threads: Threads = None,
+    seed: Seed = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell time and disk space.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    run: RunFolder = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score every configuration on every sample.
+
+    Writes the outcome table, from which searches, policies and reports are made.
+    """
+    from adapcli.measure.device import resolve, set_threads
+    from adapcli.run import Run
+    from adapcli.sweep.samples import Samples
+    from adapcli.sweep.sweep import Sweep
+
+    console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
+    set_threads(threads)
+    model, source = open_checkpoint(console, ckpt)
+    space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
+    target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
+    samples = Samples.open(data, model.preprocessing, limit=limit, seed=seed, class_names=model.class_names)
+    job = Sweep(model.to(where), samples, space, short_name(source), batch)
+    _tell_skipped(console, samples)
+    if dry_run:
+        return _show_estimate(console, job)
+    with console.progress("sweep") as progress:
+        table = job.run(target, resume=resume, overwrite=overwrite, progress=progress, warn=console.warn)
+    folder.record(**_facts(job, source))
+    return _show(console, folder, job, table)
+
+
+def _tell_skipped(console: Console, samples: "Samples") -> None:
+    skipped = samples.skipped
+    if skipped:
+        console.warn(f"{len(skipped)} files cannot be read and are left out, first {skipped[0]}")
+
+
+def _facts(job: "Sweep", source: str) -> dict[str, Any]:
+    """What run.json keeps of a sweep."""
+    checkpoint = {"path": source, "fingerprint": job.fingerprints["checkpoint"]}
+    data = {**job.samples.facts, "sizes": job.samples.sizes, "fingerprints": job.samples.fingerprints}
+    return {"checkpoint": checkpoint, "data": data, "seed": job.samples.facts["seed"]}
+
+
+def _show_estimate(console: Console, job: "Sweep") -> None:
+    from dataclasses import asdict
+
+    from adapcli.sweep.estimate import estimate
+
+    found = estimate(job)
+    console.table(
+        ["what", "estimate"],
+        [
+            ["samples", found.samples],
+            ["configurations", f"{found.configurations} in {found.passes} passes"],
+            ["work", f"{flops_text(found.flops_per_sample)} per sample"],
+            ["time", f"{seconds_text(found.seconds)}, from {found.measured} samples on {job.model.device}"],
+            ["disk", bytes_text(found.disk_bytes)],
+        ],
+    )
+    console.result(asdict(found))
+
+
+def _show(console: Console, folder: "Run", job: "Sweep", table: "OutcomeTable") -> None:
+    rows = [_summary(table, "cheapest", int(table.cost_flops.argmin())), _summary(table, "full", table.full)]
+    dearest = table.cost_flops.max()
+    columns = ["", "configuration", "cost", "of full", "accuracy"]
+    console.table(
+        columns,
+        [
+            [r["name"], r["configuration"], flops_text(r["cost_flops"]),
+             percent_text(r["cost_flops"] / dearest), percent_text(r["accuracy"])]
+            for r in rows
+        ],
+        title=f"{table.n_configs} configurations on {table.n_samples} samples; accuracy on the test split",
+    )  # fmt: skip
+    if len(job.configurations) > len(job.space):
+        console.say("the full configuration was added: agreement is measured against it")
+    console.say(f"outcome table: {folder.table}\nnext: adap search")
+    counts = {"configurations": table.n_configs, "samples": job.samples.sizes}
+    console.result({"table": folder.table, **counts, "fingerprints": job.fingerprints, "summary": rows})
+
+
+def _summary(table: "OutcomeTable", name: str, column: int) -> dict[str, Any]:
+    row, test = table.configs.iloc[column], table.rows("test")
+    return {
+        "name": name,
+        "configuration": f"t{row['tokens']} w{row['width']} l{row['depth']}",
+        "cost_flops": int(row["cost_flops"]),
+        "accuracy": float(table.score[test, column].mean()),
+    }

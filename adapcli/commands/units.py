@@ -1,0 +1,33 @@
+"""Amounts as people read them."""
+
+from collections.abc import Sequence
+
+
+def flops_text(count: float) -> str:
+    """FLOPs, such as 76.38 GFLOPs."""
+    return f"{_scaled(count, ('', 'k', 'M', 'G', 'T', 'P'), 1000)}FLOPs"
+
+
+def bytes_text(count: float) -> str:
+    """Bytes, such as 3.2 MiB."""
+    return f"{_scaled(count, ('', 'Ki', 'Mi', 'Gi', 'Ti'), 1024)}B"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in the largest unit that fits: 0.3 s, 12 min, 3.5 h."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def percent_text(share: float) -> str:
+    """A share in percent, such as 93.4 %."""
+    return f"{100 * share:.1f} %"
+
+
+def _scaled(count: float, prefixes: Sequence[str], base: int) -> str:
+    step = 0
+    while abs(count) >= base and step < len(prefixes) - 1:
+        count, step = count / base, step + 1
+    return f"{count:.4g} {prefixes[step]}"

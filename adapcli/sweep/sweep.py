@@ -1,0 +1,232 @@
+"""Fill an outcome table: every configuration on every sample, a chunk of samples at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adapcli import __version__
+from adapcli.data.features import feature_flops, feature_names
+from adapcli.errors import FileError, UsageError
+from adapcli.evaluation.outcomes import SIGNAL_NAMES
+from adapcli.measure.device import describe
+from adapcli.model.config import ModelConfig
+from adapcli.model.flops import flops, increments, memory_bytes, readout_flops
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.space import ConfigSpace, Configuration
+from adapcli.sweep.fingerprints import checkpoint_fingerprint, refuse_other
+from adapcli.sweep.passes import GridPass, pass_flops
+from adapcli.sweep.samples import Samples
+from adapcli.sweep.scoring import Rows, score_batch
+from policies.table import OutcomeTable, OutcomeTableWriter
+from policies.table.writer import partial_folder
+
+LARGEST_CHUNK = 512
+CHUNK_FLOPS = 2e13
+"""A chunk is what a killed sweep loses: some minutes on two processors."""
+
+Progress = Callable[[int, int], object]
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A classification model, the samples to score it on, and the configurations to score.
+
+    The full configuration is always among them, since `agreement` is measured against it. `batch` samples run
+    at once; a table's bits depend on it, its values only in rounding.
+    """
+
+    model: AdaPerceiver
+    samples: Samples
+    space: ConfigSpace
+    name: str = "model"
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        _check_task(self.model, self.name)
+        _check_classes(self.model, self.samples, self.name)
+        if self.batch < 1:
+            raise UsageError(f"batch {self.batch}: expected 1 or more")
+
+    @cached_property
+    def configurations(self) -> list[Configuration]:
+        """The columns of the table: the space in its order, then the full configuration if that lacks it."""
+        full = self.model.full_configuration
+        grid = list(self.space)
+        return grid if full in grid else [*grid, full]
+
+    @cached_property
+    def grid(self) -> GridPass:
+        """The model made ready to run them all."""
+        return GridPass(self.model, self.configurations)
+
+    @property
+    def flops_per_sample(self) -> int:
+        """FLOPs of scoring one sample in every configuration."""
+        return pass_flops(self.model.config, self.grid.passes, self.image_size)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's input in pixels."""
+        return self.model.preprocessing.size
+
+    @property
+    def chunk(self) -> int:
+        """Rows that are stored together."""
+        fitting = max(1, int(CHUNK_FLOPS / self.flops_per_sample))
+        return min(LARGEST_CHUNK, 1 << (fitting.bit_length() - 1))
+
+    @cached_property
+    def fingerprints(self) -> dict[str, Any]:
+        """What a table must have been begun with to be continued."""
+        axes = {"tokens": self.space.tokens, "widths": self.space.widths, "depths": self.space.depths}
+        return {
+            "checkpoint": checkpoint_fingerprint(self.model),
+            "data": self.samples.fingerprints,
+            "sizes": self.samples.sizes,
+            "seed": self.samples.facts.get("seed"),
+            "grid": {name: list(values) for name, values in axes.items()},
+            "dtype": "float32",
+            "device": self.model.device.type,
+        }
+
+    def run(
+        self,
+        folder: Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: Progress = _silent,
+        warn: Callable[[str], object] = _silent,
+    ) -> OutcomeTable:
+        """Write the table to `folder`; progress(samples done, samples in all), warn(what was repaired).
+
+        resume: continue a table that was interrupted, start one if there is none, return a finished one.
+        Raises UsageError if a table is there and neither resume nor overwrite is set, FileError if it was
+        begun with other fingerprints or is damaged.
+        """
+        if resume and folder.is_dir() and not partial_folder(folder).is_dir():
+            return self._finished(folder)
+        writer = self._writer(folder, resume=resume, overwrite=overwrite)
+        for text in writer.repaired:
+            warn(text)
+        pending = writer.pending()
+        done = len(self.samples) - sum(stop - start for start, stop in pending)
+        for start, stop in pending:
+            parts = []
+            for part in self.rows(start, stop):
+                parts.append(part)
+                done += len(part["score"])
+                progress(done, len(self.samples))
+            writer.write(start, stop, **_joined(parts))
+        return writer.finish()
+
+    def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Score rows start..stop-1: what the table's writer takes, a batch at a time."""
+        full = self.configurations.index(self.model.full_configuration)
+        for split, batch in self.samples.batches(start, stop, self.batch):
+            rows: Rows = score_batch(self.grid, batch, full=full)
+            told = {"sample_ids": batch.sample_ids, "targets": batch.targets.numpy()}
+            yield {**rows, **told, "splits": [split] * len(batch.sample_ids)}
+
+    def configs(self) -> pd.DataFrame:
+        """One row per configuration: what it is and what it costs, executed convention."""
+        config, size = self.model.config, self.image_size
+        return pd.DataFrame(
+            [
+                {
+                    "model": self.name,
+                    "tokens": c.tokens,
+                    "width": c.width,
+                    "depth": c.depth,
+                    "cost_flops": flops(config, c, size, readout="folded", attention="block"),
+                    "readout_flops": readout_flops(config, c.tokens, size),
+                    "memory_bytes": memory_bytes(config, c, size),
+                }
+                for c in self.configurations
+            ]
+        )
+
+    def meta(self) -> dict[str, Any]:
+        """How the table came about. JSON values only."""
+        model, full = self.model, self.model.full_configuration
+        return {
+            "fingerprints": self.fingerprints,
+            "task": "classification",
+            "class_names": list(self.samples.class_names),
+            "model": {"name": self.name, "config": model.config.to_dict()},
+            "preprocessing": model.preprocessing.to_dict(),
+            "data": {**self.samples.facts, "sizes": self.samples.sizes, "skipped": len(self.samples.skipped)},
+            "seed": self.samples.facts.get("seed"),
+            "conventions": {"flops": "2 per multiply-add", "readout": "folded", "attention": "block",
+                            "image_size": self.image_size},
+            "full_configuration": {"tokens": full.tokens, "width": full.width, "depth": full.depth,
+                                   **both_conventions(model.config, full, self.image_size)},
+            "batch": self.batch,
+            "device": describe(model.device),
+            "versions": {"adap": __version__, "torch": str(torch.__version__)},
+        }  # fmt: skip
+
+    def _writer(self, folder: Path, *, resume: bool, overwrite: bool) -> OutcomeTableWriter:
+        if resume and partial_folder(folder).is_dir():
+            meta = {"fingerprints": self.fingerprints}
+            return OutcomeTableWriter.open(
+                folder, meta=meta, n_samples=len(self.samples), configs=self.configs()
+            )
+        config = self.model.config
+        return OutcomeTableWriter.create(
+            folder,
+            n_samples=len(self.samples),
+            configs=self.configs(),
+            increment_flops=increments(config, self.configurations, self.image_size),
+            signal_names=SIGNAL_NAMES,
+            feature_names=feature_names(),
+            feature_flops=feature_flops((self.image_size, self.image_size), config.in_channels),
+            meta=self.meta(),
+            chunk=self.chunk,
+            prediction_dtype="int16" if (config.num_classes or 0) <= 2**15 else "int32",
+            overwrite=overwrite,
+        )
+
+    def _finished(self, folder: Path) -> OutcomeTable:
+        table = OutcomeTable.load(folder)
+        refuse_other(folder, table.meta.get("fingerprints", {}), self.fingerprints)
+        return table
+
+
+def both_conventions(config: ModelConfig, configuration: Configuration, image_size: int) -> dict[str, int]:
+    """FLOPs of one configuration as published (plain readout, dense attention) and as executed here."""
+    return {
+        "published_flops": flops(config, configuration, image_size, readout="plain", attention="dense"),
+        "executed_flops": flops(config, configuration, image_size, readout="folded", attention="block"),
+    }
+
+
+def _check_task(model: AdaPerceiver, name: str) -> None:
+    """Dense tasks will bring their own scores per sample; until then they are refused."""
+    if model.config.task not in ("classification", "distillation"):
+        raise FileError(
+            f"{name}: this checkpoint is for {model.config.task}", "a sweep scores classification so far"
+        )
+
+
+def _check_classes(model: AdaPerceiver, samples: Samples, name: str) -> None:
+    known, given = list(model.class_names), samples.class_names
+    if len(given) != model.config.num_classes:
+        raise FileError(f"{name} has {model.config.num_classes} classes, the data {len(given)}")
+    if known and known != given:
+        odd = next((a, b) for a, b in zip(known, given, strict=True) if a != b)
+        raise FileError("{}: class {!r} of the checkpoint is {!r} in the data".format(name, *odd))
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
