@@ -53,7 +53,7 @@ class QKV(nn.Module):
 
     def split(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, C)."""
-        return x_BTD.view(*x_BTD.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x_BTD.view(*x_BTD.shape[:-1], self.heads, x_BTD.shape[-1] // self.heads).transpose(1, 2)
 
     def merge(self, x_BHTC: Tensor) -> Tensor:
         """(B, H, T, C) -> (B, T, D), projected."""

@@ -1,5 +1,6 @@
 """Stop deepening once the answer is confident (paper section 3, early exit)."""
 
+from math import isnan
 from typing import Literal
 
 import torch
@@ -25,10 +26,14 @@ def early_exit(
     per="sample": each sample leaves by itself, and later blocks run on the samples that remain; a sample's
     answer is that of the sample alone. per="batch": the batch's mean confidence decides for all, as
     published. Output.depth (B,) says how many blocks each sample ran. UsageError for a model without
-    logits.
+    logits, or for wrong arguments.
     """
     if model.config.task not in ("classification", "distillation"):
         raise UsageError(f"early exit needs class logits; this is a {model.config.task} model")
+    if per not in ("sample", "batch"):
+        raise UsageError(f"per {per!r}: expected 'sample' or 'batch'")
+    if isnan(confidence):
+        raise UsageError("confidence nan: expected a probability such as 0.9")
     patches = model.embed(x)
     plan = model.plan(Configuration(tokens, width, model.config.depth), len(x))
     logits = x.new_empty(len(x), model.config.num_classes or 0)

@@ -12,7 +12,7 @@ from adapcli.model.layers import LAYER_NORM_EPS
 
 
 def _as_image(features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
-    return features_BPF.transpose(1, 2).reshape(len(features_BPF), -1, *grid)
+    return features_BPF.transpose(1, 2).reshape(len(features_BPF), features_BPF.shape[2], *grid)
 
 
 class ChannelNorm(nn.Module):

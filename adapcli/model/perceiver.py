@@ -127,6 +127,7 @@ class AdaPerceiver(nn.Module):
     ) -> Plan:
         """Check a configuration and work out what the blocks need to know."""
         _check(configuration, self.config, widths, batch)
+        _check_mask(granularities, attention)
         hidden: tuple[int | Tensor, ...]
         if widths is None:
             hidden = tuple(self.config.hidden(w) for w in configuration.widths())
@@ -202,6 +203,16 @@ class AdaPerceiver(nn.Module):
         """Written tokens (..., D) -> logits (..., K)."""
         answer: Tensor = self.output_adapter(written)
         return answer
+
+
+def _check_mask(granularities: Sequence[int] | None, attention: str) -> None:
+    if attention not in ("block", "dense"):
+        raise UsageError(f"attention {attention!r}: expected 'block' or 'dense'")
+    if granularities is None:
+        return
+    ends = list(granularities)
+    if not ends or ends[0] < 1 or ends != sorted(set(ends)):
+        raise UsageError(f"granularities {ends}: expected distinct positive numbers in ascending order")
 
 
 def _check(

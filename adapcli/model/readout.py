@@ -44,7 +44,7 @@ class FoldedReadout:
         attention, norm = head.cattn, head.src_norm
         sink = model.output_token[0]
         query_HC = attention.q(head.snk_norm(sink)).view(heads, -1) * scale
-        turned_HTC = rotate_back(query_HC, model.rotation(tokens))
+        turned_HTC = rotate_back(query_HC, model.rotation(tokens)).type_as(query_HC)
         key_HCD = attention.k.weight.view(heads, -1, model.config.embed_dim)
         folded_THD = torch.einsum("htc,hcd->thd", turned_HTC, key_HCD)
         bias_TH = folded_THD @ norm.bias
@@ -62,7 +62,12 @@ class FoldedReadout:
         return self.model.adapt(self.written(z_NTD, prefixes or (z_NTD.shape[1],)))
 
     def written(self, z_NTD: Tensor, prefixes: Sequence[int]) -> Tensor:
-        """The written token of every prefix, before the head: (N, G, D). Prefixes ascend, at most T."""
+        """The written token of every prefix, before the head: (N, G, D). Prefixes ascend, at most T.
+
+        UsageError for prefixes that do not.
+        """
+        if list(prefixes) != sorted(set(prefixes)) or not 1 <= prefixes[0] <= prefixes[-1] <= z_NTD.shape[1]:
+            raise UsageError(f"prefixes {list(prefixes)}: expected ascending, from 1 to {z_NTD.shape[1]}")
         z_NTD = layer_norm(z_NTD[:, : prefixes[-1]], z_NTD.shape[-1:], eps=LAYER_NORM_EPS)
         mixed_HMD, shape = self._mix(z_NTD, prefixes)
         values_HMC = torch.baddbmm(self.value_bias_HC[:, None], mixed_HMD, self.values_HDC)

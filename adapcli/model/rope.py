@@ -26,7 +26,7 @@ def rotation(
 def rotate(x_BHTC: Tensor, rotation_2TC: Tensor) -> Tensor:
     """Turn each (even, odd) pair of channels by its token's angle; in float32, returned in x's dtype."""
     cos, sin = rotation_2TC
-    even, odd = x_BHTC.float().view(*x_BHTC.shape[:-1], -1, 2).unbind(-1)
+    even, odd = x_BHTC.float().view(*x_BHTC.shape[:-1], x_BHTC.shape[-1] // 2, 2).unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).type_as(x_BHTC)
 
 

@@ -1,0 +1,92 @@
+"""The block mask, and attention group by group."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+from adapcli.model.attention import block_mask, group_ends, grouped_attention
+from adapcli.model.rope import rotate, rotate_back, rotation
+
+CPU = torch.device("cpu")
+RUNS = st.tuples(st.integers(1, 12), st.sets(st.integers(1, 14), min_size=1, max_size=5).map(sorted))
+
+
+def group_of(token, tokens, granularities):
+    """By the definition: the index of the granularity a token falls in, t itself closing the last group."""
+    allowed = [g for g in granularities if g <= tokens] + [tokens]
+    return next(i for i, end in enumerate(allowed) if token < end)
+
+
+@given(RUNS)
+def test_a_token_attends_to_its_own_and_earlier_groups(run):
+    tokens, granularities = run
+    mask = block_mask(group_ends(tokens, granularities), CPU)
+    group = [group_of(i, tokens, granularities) for i in range(tokens)]
+    for i in range(tokens):
+        assert mask[i].tolist() == [group[j] <= group[i] for j in range(tokens)]
+
+
+@given(RUNS)
+def test_groups_end_at_the_run(run):
+    tokens, granularities = run
+    ends = group_ends(tokens, granularities)
+    assert ends[-1] == tokens
+    assert list(ends) == sorted(set(ends))
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS, st.integers(0, 10_000))
+def test_grouped_attention_equals_masked_attention(run, seed):
+    tokens, granularities = run
+    ends = group_ends(tokens, granularities)
+    q, k, v = torch.randn(3, 2, 2, tokens, 4, generator=torch.Generator().manual_seed(seed)).unbind()
+    masked = scaled_dot_product_attention(q, k, v, attn_mask=block_mask(ends, CPU))
+    torch.testing.assert_close(grouped_attention(q, k, v, ends), masked, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask", ["block", "causal", "none"])
+@pytest.mark.parametrize("tokens", [1, 2, 5, 8, 11])
+@torch.no_grad()
+def test_the_whole_model_answers_the_same_however_attention_is_executed(make_model, images, mask, tokens):
+    model = make_model(mask=mask)
+    configuration = model.full_configuration.__class__(tokens, 24, 3)
+    dense = model(images, configuration, attention="dense").logits
+    torch.testing.assert_close(model(images, configuration).logits, dense, atol=2e-5, rtol=1e-5)
+
+
+def test_scores_depend_on_distance_only():
+    turns = rotation(6, 8, theta=10000.0, trained_tokens=6, device=CPU)
+    q, k = (
+        torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).expand(-1, 1, 1, 6, 8).unbind()
+    )
+    scores = (rotate(q, turns) @ rotate(k, turns).transpose(-1, -2))[0, 0]
+    for distance in range(-5, 6):
+        diagonal = scores.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-5, rtol=1e-5)
+
+
+def test_pairs_of_channels_are_interleaved_and_turn_as_complex_numbers():
+    turns = rotation(3, 4, theta=100.0, trained_tokens=8, device=CPU)
+    x = torch.randn(1, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    angles = torch.outer(torch.arange(3.0), torch.tensor([1.0, 0.1]))
+    turned = torch.view_as_complex(x.view(1, 1, 3, 2, 2)) * torch.polar(torch.ones_like(angles), angles)
+    torch.testing.assert_close(rotate(x, turns), torch.view_as_real(turned).flatten(-2))
+
+
+def test_runs_up_to_the_trained_length_share_their_angles_and_longer_ones_are_squeezed():
+    def turns(tokens):
+        return rotation(tokens, 8, theta=10000.0, trained_tokens=8, device=CPU)
+
+    torch.testing.assert_close(turns(8)[:, :3], turns(3), atol=0, rtol=0)
+    torch.testing.assert_close(
+        turns(16)[:, 2::2], turns(8)[:, 1:]
+    )  # position 2i of 16 sits where i of 8 does
+
+
+def test_turning_back_undoes_the_turn():
+    turns = rotation(5, 8, theta=10000.0, trained_tokens=8, device=CPU)
+    x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    there = rotate_back(x, turns)
+    torch.testing.assert_close(rotate(there, turns), x[:, None].expand(2, 5, 8), atol=1e-6, rtol=1e-5)
