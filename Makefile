@@ -13,7 +13,7 @@ demo: $(READY) ## run the whole pipeline on embedded real data and tell where th
 	$(BIN)/adap demo
 
 test: lint ## run every check and test
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: $(READY) ## style, types and layers
 	$(BIN)/ruff check .

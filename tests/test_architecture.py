@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapcli.main import COMMANDS, app
+from adapcli.main import app
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "adapcli").rglob("*.py"), *(ROOT / "policies").rglob("*.py")])
@@ -61,9 +61,11 @@ def test_breaking_a_layer_is_noticed(copy, file, line, contract):
     assert contract in broken
 
 
-def test_the_commands_are_the_files():
-    files = {path.stem.replace("_", "-") for path in (ROOT / "adapcli/commands").glob("*.py")}
-    assert files - {"--init--", "options", "checkpoints", "units"} == set(COMMAND_LINES) <= set(COMMANDS)
+def test_every_file_with_a_function_of_its_name_is_a_command():
+    for path in (ROOT / "adapcli/commands").glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        named = any(isinstance(node, ast.FunctionDef) and node.name == path.stem for node in tree.body)
+        assert named == (path.stem.replace("_", "-") in COMMAND_LINES), path.name
 
 
 @pytest.mark.parametrize("name", COMMAND_LINES)
@@ -72,7 +74,7 @@ def test_every_command_is_explained_and_thin(name):
     assert function.__doc__
     tree = ast.parse(inspect.getsource(function))
     body = tree.body[0].body[1:]
-    assert body[-1].end_lineno - body[0].lineno < 25, "parse, call, show: the rest belongs to the library"
+    assert body[-1].end_lineno - body[0].lineno < 30, "parse, call, show: the rest belongs to the library"
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         options = [found for found in parameter.annotation.__metadata__ if hasattr(found, "help")]
         assert options, parameter.name

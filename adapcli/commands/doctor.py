@@ -3,6 +3,7 @@
 from typing import Any
 
 from adapcli.commands.options import Device, Json, Quiet
+from adapcli.commands.units import bytes_text
 from adapcli.console import Console
 
 
@@ -39,12 +40,13 @@ def _packaged() -> dict[str, Any]:
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
     rows = [["adap", facts["adap"]], *facts["versions"].items()]
+    memory = facts["memory_bytes"]
     rows.extend([found["device"], _described(found)] for found in facts["devices"])
-    rows.append(["memory", _size(facts["memory_bytes"])])
+    rows.append(["memory", bytes_text(memory) if memory else "unknown"])
     for extra, missing in facts["extras"].items():
         rows.append([f"[{extra}]", f"missing: pip install 'adap[{extra}]'" if missing else "installed"])
     checkpoint = facts["checkpoint"]
-    size = "missing" if checkpoint["bytes"] is None else _size(checkpoint["bytes"])
+    size = "missing" if checkpoint["bytes"] is None else bytes_text(checkpoint["bytes"])
     rows.append(["checkpoint", f"{checkpoint['path']}, {size}"])
     console.table(["what", "found"], rows)
     console.say(f"commands will run on {facts['device']}")
@@ -53,10 +55,4 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
 def _described(device: dict[str, Any]) -> str:
     if device["device"] == "cpu":
         return f"{device['name']}, {device['cpus']} processors, torch uses {device['threads']}"
-    return f"{device['name']}, {_size(device['memory_bytes'])}"
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return "unknown"
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+    return f"{device['name']}, {bytes_text(device['memory_bytes'])}"
