@@ -16,6 +16,7 @@ from typing import Any, Protocol, TextIO
 
 SCHEMA_VERSION = 1
 HEARTBEAT_S = 30.0
+COLOURS = {"error": "1;31", "warning": "33", "hint": "36"}
 
 
 class Progress(Protocol):
@@ -44,15 +45,15 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something to know even with --quiet, on stderr."""
-        _labelled("warning", "yellow", text)
+        _labelled("warning", text)
 
     def error(self, message: str, hint: str = "") -> None:
         """Why the command failed, and what to do next, on stderr."""
         if sys.stdout is not None:
             sys.stdout.flush()
-        _labelled("error", "bold red", message)
+        _labelled("error", message)
         if hint:
-            _labelled("hint", "cyan", hint)
+            _labelled("hint", hint)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
         """Rows for people, on stdout (nothing with --json). Numbers are right-aligned."""
@@ -184,18 +185,12 @@ def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _labelled(label: str, style: str, text: str) -> None:
-    if sys.stderr is None:
-        return
-    line = printable(text.replace("\n", " "))
-    if _coloured(sys.stderr):
-        from rich.console import Console as RichConsole
-        from rich.text import Text
-
-        RichConsole(stderr=True).print(Text.assemble((f"{label}: ", style), line), soft_wrap=True)
-    else:
-        print(f"{label}: {line}", file=sys.stderr, flush=True)
+def _labelled(label: str, text: str) -> None:
+    if sys.stderr is not None:
+        start = f"\x1b[{COLOURS[label]}m{label}:\x1b[0m" if _coloured(sys.stderr) else f"{label}:"
+        # print, not a console of rich: while a bar is shown, it puts what is printed above itself.
+        print(start, printable(text.replace("\n", " ")), file=sys.stderr, flush=True)
 
 
 def _coloured(stream: TextIO) -> bool:
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -61,6 +61,11 @@ def probe(
         console.result({"path": [Path(name) for name in path]})
         for name in path:
             console.error(f"{name}: shown")
+    elif how == "progress":
+        with console.progress("[red]job") as progress:
+            for done in range(3):
+                progress(done, 2, note="[b]")
+                console.warn("careful")
     elif how == "memory":
         raise MemoryError
     elif how == "disk":
@@ -308,10 +313,17 @@ def on_terminal(*arguments, **changed):
 
 def test_a_terminal_gets_colour_and_no_markup_is_read():
     shown = on_terminal("probe", "FileError", "--path", "[red]x")
-    assert b"\x1b[1;31merror: " in shown
+    assert b"\x1b[1;31merror:\x1b[0m " in shown
     assert b"[red]x: not usable" in shown
 
 
 def test_no_color_is_honoured():
     shown = on_terminal("probe", "FileError", NO_COLOR="1")
     assert b"\x1b" not in shown
+
+
+def test_what_is_said_during_progress_gets_lines_of_its_own():
+    shown = on_terminal("probe", "progress", NO_COLOR="1", COLUMNS="100").decode()
+    assert shown.count("\x1b[2Kwarning: careful\r\n") == 3
+    assert "[red]job" in shown
+    assert "2/2" in shown
