@@ -81,9 +81,9 @@ class Run:
         """The folder of `piece`; FileError naming the command that makes it if it is not there."""
         if not self.has(piece):
             name, command = PIECES[piece]
-            hint = f"run `{self._command(command)}` first"
+            hint = f"run `{self.command(command)}` first"
             if unfinished(self.folder / piece).is_dir():
-                hint = f"it was interrupted: `{self._command(command)} --resume` finishes it"
+                hint = f"it was interrupted: `{self.command(command)} --resume` finishes it"
             raise FileError(f"no {name} in {self.folder}", hint)
         return self.folder / piece
 
@@ -136,7 +136,7 @@ class Run:
         content = {**known, **facts, "commands": [*known.get("commands", []), command]}
         write_json(self.folder / "run.json", content)
 
-    def _command(self, command: str) -> str:
+    def command(self, command: str) -> str:
         """`adap COMMAND`, with --run where it is needed to find this folder."""
         named = str(self.folder) in (DEFAULT_FOLDER, os.environ.get("ADAP_RUN"))
         return f"adap {command}" + ("" if named else f" --run {shlex.quote(str(self.folder))}")

@@ -1,0 +1,112 @@
+"""From a run folder to a report folder: index.html, report.md, figures/ and tables/, whole or not at all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adapcli import __version__
+from adapcli.report import labels, markdown, page, style
+from adapcli.report.document import Document, Section
+from adapcli.report.findings import Findings, gather
+from adapcli.report.sections import (
+    axes,
+    calibration,
+    choices,
+    comparison,
+    cost,
+    policies,
+    provenance,
+    search,
+    tradeoff,
+    verdict,
+)
+from adapcli.run import Run
+from policies.files import atomic_folder, write_bytes, write_csv, write_text
+
+Progress = Callable[[int, int], object]
+
+INDEX, TEXT = "index.html", "report.md"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the folder, and the document it was written from."""
+
+    folder: Path
+    document: Document
+    findings: Findings
+
+    @property
+    def index(self) -> Path:
+        """The page."""
+        return self.folder / INDEX
+
+
+def build(
+    run: Run,
+    *,
+    compare: Run | None = None,
+    made: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Report:
+    """Draw everything that the run folder holds into its report/, in place of an earlier report.
+
+    made: when, as text (default: now, UTC); apart from it the same run gives the same bytes.
+    Raises FileError, naming `adap sweep`, if there is no table, and if `compare` is of another task or data.
+    """
+    findings = gather(run)
+    other = None if compare is None else gather(compare)
+    if other is not None:
+        comparison.refuse_different(findings, other)
+    document = compose(findings, other, made=made or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    with atomic_folder(run.report, overwrite=True) as scratch:
+        write(document, scratch, progress=progress)
+    return Report(run.report, document, findings)
+
+
+def compose(findings: Findings, other: Findings | None, *, made: str) -> Document:
+    """The document, in the order in which somebody who must decide reads it."""
+    parts: list[Section] = [tradeoff.section(findings)]
+    if other is not None:
+        parts.append(comparison.section(findings, other))
+    rooms = (axes, policies, choices, calibration, search, cost, provenance)
+    parts += [room.section(findings) for room in rooms]
+    return Document(
+        title=f"Adaptive inference: {_model_name(findings)}",
+        subtitle=_subtitle(findings),
+        answers=verdict.answers(findings),
+        sections=parts,
+        made=made,
+        version=__version__,
+        warnings=findings.warnings,
+    )
+
+
+def write(document: Document, folder: Path, *, progress: Progress = lambda done, total: None) -> None:
+    """Write the page, the text, and every figure and table into `folder`."""
+    drawings = list(document.drawings())
+    for done, drawing in enumerate(drawings):
+        progress(done, len(drawings) + 1)
+        figure = drawing.draw(style.WIDE)
+        write_bytes(folder / "figures" / f"{drawing.name}.png", style.to_png(figure))
+        write_text(folder / "figures" / f"{drawing.name}.svg", style.to_svg(figure))
+    for grid in document.grids():
+        write_csv(folder / "tables" / f"{grid.name}.csv", grid.frame)
+    write_text(folder / TEXT, markdown.render(document))
+    write_text(folder / INDEX, page.render(document))
+    progress(len(drawings) + 1, len(drawings) + 1)
+
+
+def _model_name(findings: Findings) -> str:
+    model = findings.table.meta.get("model")
+    name = model.get("name") if isinstance(model, dict) else model
+    return str(name or findings.run.folder.resolve().name)
+
+
+def _subtitle(findings: Findings) -> str:
+    data = findings.table.meta.get("data")
+    name = data.get("name") if isinstance(data, dict) else data
+    source = f" on {name}" if name else ""
+    count = labels.plural(findings.table.n_configs, "configuration")
+    return f"{count}{source}, reported on {findings.n_text}."

@@ -1,0 +1,112 @@
+"""Pictures of the data, from easy to hard, with what was chosen for them."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapcli.errors import AdapError
+from adapcli.report import labels
+from adapcli.report.document import Example
+from adapcli.report.units import percent
+
+if TYPE_CHECKING:
+    from adapcli.data.dataset import Dataset
+    from adapcli.model.preprocessing import Preprocessing
+    from adapcli.report.findings import Findings
+
+COUNT = 10
+SMALLEST_SIDE = 96
+"""Small pictures are enlarged without smoothing, so that every viewer shows their pixels."""
+
+
+def examples(findings: "Findings") -> list[Example] | str:
+    """`COUNT` samples from easy to hard, or in a few words why there are none."""
+    try:
+        data, preprocessing = _open(findings)
+        places = from_easy_to_hard(findings.table.score[findings.rows])
+        return [_example(findings, data, preprocessing, int(place)) for place in places]
+    except AdapError as error:
+        return f"the data cannot be opened ({error.message})"
+    except _OtherDataError as error:
+        return str(error)
+
+
+class _OtherDataError(Exception):
+    """Why the data is not what the table was made from."""
+
+
+def from_easy_to_hard(score: NDArray[np.float32], count: int = COUNT) -> NDArray[np.intp]:
+    """Rows of `score` (n, C) at even steps of their mean over configurations, highest first."""
+    order = np.argsort(-np.asarray(score).mean(1, dtype=np.float64), kind="stable")
+    places = np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))
+    return np.asarray(order[places], np.intp)
+
+
+def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
+    """The test split as the sweep opened it."""
+    from adapcli.data.dataset import open_dataset
+    from adapcli.model.preprocessing import Preprocessing
+
+    meta = findings.table.meta
+    facts, stored = meta.get("data"), meta.get("preprocessing")
+    if not isinstance(facts, dict) or not isinstance(stored, dict) or "name" not in facts:
+        raise _OtherDataError("the table does not say what data it was made from")
+    preprocessing = Preprocessing.from_dict(stored, len(stored.get("mean", ())))
+    data = open_dataset(
+        str(facts["name"]),
+        split="test",
+        preprocessing=preprocessing,
+        limit=(facts.get("limits") or {}).get("test"),
+        seed=int(facts.get("seed") or 0),
+        class_names=meta.get("class_names"),
+    )
+    if len(data) != len(findings.rows):
+        raise _OtherDataError(f"the data has {len(data)} test samples now, the table {len(findings.rows)}")
+    return data, preprocessing
+
+
+def _example(findings: "Findings", data: "Dataset", preprocessing: "Preprocessing", place: int) -> Example:
+    """The sample at `place` of the test split."""
+    from adapcli.data.transforms import denormalise
+
+    row = int(findings.rows[place])
+    batch = data.batch(place, place + 1)
+    if batch.sample_ids[0] != findings.table.samples["sample_id"].iloc[row]:
+        raise _OtherDataError("the data is not what the table was made from")
+    names = [str(name) for name in findings.table.meta.get("class_names", [])]
+    target = int(findings.table.samples["target"].iloc[row])
+    share = float(np.mean(findings.table.score[row]))
+    lines = [f"right in {percent(share, 0)}", *_answers(findings, place, row, names)]
+    pixels = denormalise(batch.images, preprocessing)[0].numpy()
+    return Example(_png(pixels), _class_name(names, target), lines)
+
+
+def _answers(findings: "Findings", place: int, row: int, names: list[str]) -> list[str]:
+    lines = []
+    for policy in findings.policies:
+        index = int(policy.configuration[place])
+        line = f"{policy.name}: {labels.configuration(findings.table.configs, index)}"
+        if findings.table.prediction is not None:
+            right = findings.table.score[row, index] > 0
+            line += " ✓" if right else f" ✗ {_class_name(names, int(findings.table.prediction[row, index]))}"
+        lines.append(line)
+    return lines
+
+
+def _class_name(names: list[str], target: int) -> str:
+    return names[target] if 0 <= target < len(names) else str(target)
+
+
+def _png(pixels: NDArray[np.float32]) -> bytes:
+    """(C, H, W) in [0, 1] -> bytes of a PNG."""
+    from PIL import Image
+
+    levels = np.rint(255 * np.moveaxis(pixels, 0, -1)).astype(np.uint8)
+    image = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+    factor = -(-SMALLEST_SIDE // min(image.size))
+    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

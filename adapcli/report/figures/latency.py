@@ -1,0 +1,39 @@
+"""FLOPs are not seconds."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from adapcli.report import style
+from adapcli.report.figures.plane import cost_axis
+from adapcli.report.style import Layout
+from adapcli.report.units import CostUnit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@style.styled
+def latency(measured: pd.DataFrame, *, unit: CostUnit, layout: Layout = style.WIDE) -> "Figure":
+    """measured: rows (cost_flops, median_ms, and any of batch, device, dtype, threads)."""
+    figure, axes = style.canvas(layout, 3.8)
+    by = [name for name in ("device", "dtype", "threads", "batch") if name in measured]
+    groups = measured.groupby(by, sort=True) if by else [("measured", measured)]
+    for i, (key, rows) in enumerate(groups):
+        values = key if isinstance(key, tuple) else (key,)
+        label = ", ".join(f"{name} {value}" for name, value in zip(by or [""], values, strict=True))
+        x = rows["cost_flops"] / unit.flops
+        axes.plot(
+            x,
+            rows["median_ms"],
+            style.MARKERS[i % 6],
+            color=style.SERIES[i % 6],
+            label=label.strip(),
+            ms=5,
+            markeredgecolor=style.PAPER,
+        )
+    cost_axis(axes, measured["cost_flops"].to_numpy(float), unit, "cost")
+    axes.set_ylabel("median latency, ms")
+    axes.set_ylim(bottom=0)
+    style.legend_below(figure, axes, layout, ncols=2)
+    return figure

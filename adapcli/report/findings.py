@@ -1,0 +1,157 @@
+"""Everything a report shows, gathered from a run folder in one place; sections only arrange and word it."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from adapcli.errors import FileError
+from adapcli.report import labels, tables
+from adapcli.report.marks import Curve, Mark
+from adapcli.report.policies import Evaluated, evaluate_all, evaluate_oracles
+from adapcli.report.units import CostUnit
+from adapcli.run import Run
+from policies import pareto
+from policies.statistics import Interval
+from policies.table import OutcomeTable
+
+if TYPE_CHECKING:
+    from adapcli.search import SearchResult
+
+SPLIT = "test"
+"""What is reported; everything was chosen on other splits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """A run, evaluated on the test split.
+
+    configs: `tables.configurations`; search: None if there is none; policies: trained ones; oracles: bounds.
+    warnings: what the reader must know before anything else.
+    """
+
+    run: Run
+    table: OutcomeTable
+    configs: pd.DataFrame
+    search: "SearchResult | None"
+    policies: list[Evaluated]
+    oracles: list[Evaluated]
+    provenance: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @cached_property
+    def rows(self) -> NDArray[np.intp]:
+        """Rows of the table that are reported on."""
+        return self.table.rows(SPLIT)
+
+    @cached_property
+    def unit(self) -> CostUnit:
+        """The unit of every cost in the report."""
+        return CostUnit.of([self.full_flops])
+
+    @property
+    def full_flops(self) -> float:
+        """Cost of the full configuration."""
+        return float(self.table.cost_flops[self.table.full])
+
+    @property
+    def cheapest(self) -> int:
+        """The cheapest configuration."""
+        return int(self.table.cost_flops.argmin())
+
+    @property
+    def score_name(self) -> str:
+        """What the score is called."""
+        return labels.score_name(self.table)
+
+    @property
+    def n_text(self) -> str:
+        """ "2 000 test samples"."""
+        return f"{labels.number(len(self.rows))} {SPLIT} samples"
+
+    @property
+    def chosen(self) -> int | None:
+        """The configuration that `adap search` chose."""
+        return None if self.search is None or self.search.choice is None else self.search.choice.index
+
+    @cached_property
+    def corners(self) -> NDArray[np.intp]:
+        """Corners of the static front: the hull of the calibration split (of test, if it is empty)."""
+        return front_corners(self.table)
+
+    @cached_property
+    def front(self) -> Curve:
+        """Static choices and their mixtures: chosen on the calibration split, scored on the test split."""
+        scores = self.configs["score"].to_numpy(np.float64)
+        return Curve("static front", self.table.cost_flops[self.corners], scores[self.corners])
+
+    @cached_property
+    def best_policy(self) -> Evaluated | None:
+        """The policy that saves most against static choices of equal score; without any, against full."""
+        if not self.policies:
+            return None
+        return max(
+            self.policies,
+            key=lambda e: (e.saving_static.mean if e.saving_static else -np.inf, e.saving_full.mean),
+        )
+
+    def command(self, command: str) -> str:
+        """What to type to run `command` on this run."""
+        name, _, options = command.partition(" ")
+        return f"{self.run.command(name)} {options}".rstrip()
+
+    def score(self, index: int) -> Interval:
+        """Score of a configuration, with its interval."""
+        row = self.configs.iloc[index]
+        return Interval(float(row["score"]), float(row["low"]), float(row["high"]))
+
+    def marks(self) -> list[Mark]:
+        """Full, chosen, policies and oracles in the plane of cost and score."""
+        full = self.table.full
+        marks = [Mark("full configuration", "full", self.score(full), self.full_flops)]
+        if self.chosen is not None and self.chosen != full:
+            label = f"chosen: {labels.configuration(self.table.configs, self.chosen)}"
+            marks.append(Mark(label, "chosen", self.score(self.chosen), self.table.cost_flops[self.chosen]))
+        marks += [Mark(e.name, "policy", e.score, e.cost_flops) for e in self.policies]
+        return marks + [Mark(e.name, "oracle", e.score, e.cost_flops) for e in self.oracles]
+
+
+def gather(run: Run) -> Findings:
+    """Read a run folder. FileError naming `adap sweep` if it has no table; other pieces may be missing."""
+    table = OutcomeTable.load(run.require("table"))
+    if not len(table.rows(SPLIT)):
+        raise FileError(f"{run.table}: no {SPLIT} samples to report on", "sweep more samples: adap sweep")
+    warnings: list[str] = []
+    return Findings(
+        run=run,
+        table=table,
+        configs=tables.configurations(table, SPLIT),
+        search=_search(run, table, warnings),
+        policies=evaluate_all(run, table, warnings),
+        oracles=evaluate_oracles(table),
+        provenance=run.provenance(),
+        warnings=warnings,
+    )
+
+
+def front_corners(table: OutcomeTable) -> NDArray[np.intp]:
+    """Indices of the configurations whose mixtures are the best static choices, cheapest first."""
+    rows = table.rows("calibration") if len(table.rows("calibration")) else table.rows(SPLIT)
+    return pareto.hull(table.cost_flops, np.asarray(table.score[rows]).mean(0, dtype=np.float64))
+
+
+def _search(run: Run, table: OutcomeTable, warnings: list[str]) -> "SearchResult | None":
+    from adapcli.search import SearchResult
+
+    if not run.has("search"):
+        return None
+    result = SearchResult.load(run.search)
+    if result.fingerprints != table.meta.get("fingerprints", {}):
+        warnings.append(
+            "The search was made on another table than the one in this run: run adap search again."
+        )
+        return None
+    return result

@@ -1,0 +1,38 @@
+"""What configurations and scores are called."""
+
+import pandas as pd
+
+from policies.table import OutcomeTable, schema
+
+SHORT = {"tokens": "t", "width": "w", "depth": "l"}
+
+
+def configuration(configs: pd.DataFrame, index: int) -> str:
+    """ "t8 w64 l4"; columns that do not vary and are no axis are left out."""
+    return " ".join(f"{SHORT.get(n, n + '=')}{configs[n].iloc[index]}" for n in identifying(configs))
+
+
+def configuration_long(configs: pd.DataFrame, index: int) -> str:
+    """ "t=8, w=64, l=4"."""
+    return ", ".join(f"{SHORT.get(n, n)}={configs[n].iloc[index]}" for n in identifying(configs))
+
+
+def identifying(configs: pd.DataFrame) -> list[str]:
+    """The axes, and every other id column that varies; the first one if there is nothing else."""
+    names = schema.id_columns(configs)
+    return [n for n in names if n in SHORT or configs[n].nunique() > 1] or names[:1]
+
+
+def score_name(table: OutcomeTable) -> str:
+    """What the score is: accuracy where there are classes, else as the table says."""
+    return "accuracy" if table.prediction is not None else str(table.meta.get("score_name", "score"))
+
+
+def plural(count: int, singular: str, several: str = "") -> str:
+    """ "1 sample", "2 000 samples"."""
+    return f"{number(count)} {singular if count == 1 else several or singular + 's'}"
+
+
+def number(count: int) -> str:
+    """Thousands apart: "20 000"."""
+    return f"{count:,}".replace(",", " ")

@@ -1,0 +1,1 @@
+"""Sections of a report: findings in, text, figures and tables out. Nothing here is read from disk."""
