@@ -7,10 +7,11 @@ leaves either the old content or the new, never half of one.
 import json
 import math
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,47 +23,60 @@ from numpy.typing import NDArray
 from policies.errors import AdapError, FileError
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
-
-
-def _permissions() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write `content` to `path` atomically, with the permissions that the user's umask asks for."""
+    """Write `content` to `path` atomically, with the permissions that the user's umask asks for.
+
+    AdapError if that is impossible; the old file, if any, is then intact.
+    """
     path = Path(path)
+    temporary = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise AdapError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(_permissions())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise AdapError(
-            f"cannot write {path}: {error.strerror or error}", "the old file, if any, is intact"
-        ) from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        hint = "the old file, if any, is intact"
+        raise AdapError(f"cannot write {path}: {error.strerror or error}", hint) from error
+    finally:
+        _remove(temporary)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A name that nothing has yet, in the same folder: only there is a rename atomic."""
+    return path.parent / f".{path.name[:40]}.{secrets.token_hex(8)}.{kind}"
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, content: str) -> None:
-    """Write text as UTF-8, atomically."""
-    write_bytes(path, content.encode("utf-8"))
+    """Write text as UTF-8, atomically. Bytes of file names that are no UTF-8 come out as they went in."""
+    try:
+        encoded = content.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # halves of surrogate pairs that stand for no byte
+        encoded = content.encode("utf-8", "backslashreplace")
+    write_bytes(path, encoded)
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON atomically. NaN and infinities are refused: JSON has none."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write JSON atomically. ValueError for NaN and infinities: JSON has none.
+
+    Halves of surrogate pairs, as in file names that are no UTF-8, are written as escapes and read back alike.
+    """
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    write_text(path, _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text) + "\n")
 
 
 def _refuse_constant(name: str) -> float:
@@ -76,18 +90,15 @@ def _finite(text: str) -> float:
     return value
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read strict JSON (no NaN, no infinities, bounded size and nesting).
 
     Raises FileError naming the file and the reason.
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise FileError(
-                f"{path}: larger than {MAX_JSON_BYTES >> 20} MB, not a configuration or metadata file"
-            )
-        return json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        text = _read_bounded(path, max_bytes).decode("utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except RecursionError as error:
@@ -96,35 +107,57 @@ def read_json(path: str | Path) -> Any:
         raise FileError(f"{path}: not usable JSON: {error}") from error
 
 
+def _read_bounded(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file: a pipe would be waited on for ever, and a device never ends."""
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes >> 20} MB, not a configuration or metadata file")
+    return content
+
+
 @contextmanager
 def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a scratch folder beside `path`; rename it into place when the block ends without an error."""
+    """Give a scratch folder beside `path`; rename it into place when the block ends without an error.
+
+    FileError if `path` exists and may not be overwritten; AdapError if the folder cannot be made.
+    """
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileError(f"{path} exists already")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    scratch = _beside(path, "tmp")
     try:
-        scratch.chmod(0o777 & ~_umask())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir()
+    except OSError as error:
+        raise AdapError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
         yield scratch
         install_folder(scratch, path)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _umask() -> int:
-    return 0o666 & ~_permissions()
+        _remove(scratch)
 
 
 def install_folder(scratch: Path, path: Path) -> None:
-    """Rename `scratch` to `path`; an older folder there is moved aside first and deleted last."""
-    if not path.exists():
+    """Rename `scratch` to `path`; an older folder there is moved aside first and deleted last.
+
+    AdapError if that fails; the older folder is then back in its place. (A crash between the two renames
+    leaves it beside `path`, under a hidden name that ends in `.old`.)
+    """
+    aside = _beside(path, "old")
+    try:
+        if path.exists():
+            path.rename(aside)
         scratch.rename(path)
-        return
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-    path.rename(aside / path.name)
-    scratch.rename(path)
-    shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        if os.path.lexists(aside):
+            aside.rename(path)
+        raise AdapError(
+            f"cannot write {path}: {error.strerror or error}", "what was there is intact"
+        ) from error
+    _remove(aside)
 
 
 def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
@@ -140,9 +173,12 @@ def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
     path = Path(path)
     as_text: Any = dict.fromkeys(text, str)
     try:
-        header = pd.read_csv(path, nrows=0).columns
+        header = pd.read_csv(path, nrows=0, encoding_errors="surrogateescape").columns
+        "".join(header).encode()  # values may be file names of any bytes; names of columns are text
         empty = {name: [""] for name in header if name not in text}
-        return pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=empty)
+        return pd.read_csv(
+            path, dtype=as_text, keep_default_na=False, na_values=empty, encoding_errors="surrogateescape"
+        )
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
@@ -192,7 +228,7 @@ class ArrayFile:
                 actual = expected
         except FileNotFoundError as error:
             raise FileError(f"{path}: no such file") from error
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a damaged header is parsed as Python literals and fails in many ways
             raise FileError(f"{path}: not a usable .npy file: {error}") from error
         if actual != expected:
             raise FileError(f"{path}: {actual} bytes, but its header says {expected}: damaged or cut short")
@@ -241,6 +277,8 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         shape, fortran, dtype = read(file)
         if dtype.hasobject:
             raise ValueError("it holds Python objects; nothing was run")
+        if dtype.kind not in "biuf":
+            raise ValueError(f"{dtype} is not a type of number")
         if fortran and len(shape) > 1:
             raise ValueError("it is stored column by column")
         if min(shape, default=0) < 0:

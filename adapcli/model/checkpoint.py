@@ -1,22 +1,27 @@
 """Loading and saving models. Nothing that is loaded can execute: safetensors, JSON, weights-only `.pt`."""
 
-import pickle
-import zipfile
-from collections.abc import Mapping
+import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from adapcli.errors import AdapError, FileError, UnavailableError
+from adapcli.errors import FileError, UnavailableError, UsageError
 from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.model.published import translate_state
+from adapcli.model.weights import owned, read_pt, read_safetensors, state_in
 from policies.files import atomic_folder, read_json, write_bytes, write_json
 
 FORMAT = "adapcli-1"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
+Contents = tuple[ModelConfig, dict[str, Tensor], Mapping[str, Any]]
 
 
 def load(
@@ -24,20 +29,25 @@ def load(
 ) -> AdaPerceiver:
     """Load a checkpoint, in evaluation mode, on the CPU, in float32.
 
-    path_or_hub_id: a folder (`config.json` + `model.safetensors`), a bare `.safetensors` or a training
-    script's `.pt` (both need `model_config`), this project's own `.pt`, or `hf://owner/name[@revision]`.
-    Raises FileError for anything missing, damaged or not to be trusted, UnavailableError if the hub is
-    needed and cannot be used.
+    path_or_hub_id: a folder (`config.json` + `model.safetensors`), a `.safetensors` without its folder or a
+    training script's `.pt` (both need `model_config`), our own `.pt`, or `hf://owner/name[@revision]`.
+    Raises FileError for anything missing, damaged or not to be trusted, UnavailableError if the hub is needed
+    and cannot be used.
     """
     path = _local(str(path_or_hub_id))
     config, state, extras = _read(path, model_config)
+    if len(state) < config.depth:
+        raise FileError(f"{path}: {len(state)} tensors for {config.depth} blocks: tensors missing")
     model = _build(path, config, extras)
     _fill(path, model, state)
     return model.eval()
 
 
 def save(model: AdaPerceiver, path: str | Path) -> None:
-    """Save atomically: one file if `path` ends in `.pt`, else a folder (config.json, model.safetensors)."""
+    """Save atomically: one file if `path` ends in `.pt`, else a folder (config.json, model.safetensors).
+
+    A checkpoint that is there already is replaced. UsageError if a folder holds anything else.
+    """
     path = Path(path)
     header = {
         "format": FORMAT,
@@ -47,15 +57,14 @@ def save(model: AdaPerceiver, path: str | Path) -> None:
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if path.suffix == ".pt":
-        write_bytes(path, _pt_bytes({**header, "state_dict": state}))
+        buffer = io.BytesIO()
+        torch.save({**header, "state_dict": state}, buffer)
+        write_bytes(path, buffer.getvalue())
         return
-    from safetensors.torch import save as to_bytes
-
-    if path.is_file():
-        raise AdapError(f"{path} is a file", "give a folder, or a name that ends in .pt")
+    _check_replaceable(path)
     with atomic_folder(path, overwrite=path.exists()) as folder:
-        write_json(folder / "config.json", header)
-        write_bytes(folder / "model.safetensors", to_bytes(state))
+        write_json(folder / CONFIG, header)
+        write_bytes(folder / WEIGHTS, safetensors_bytes(state))
 
 
 def packaged() -> Path:
@@ -63,78 +72,77 @@ def packaged() -> Path:
     return Path(__file__).parent.parent / "assets" / "digits.pt"
 
 
-def _pt_bytes(content: dict[str, Any]) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
+def _check_replaceable(path: Path) -> None:
+    """Replacing a folder deletes what it held: that must be a checkpoint and nothing else."""
+    if path.is_file():
+        raise UsageError(f"{path} is a file", "give a folder, or a name that ends in .pt")
+    others = sorted({p.name for p in path.iterdir()} - {CONFIG, WEIGHTS}) if path.is_dir() else []
+    if others:
+        raise UsageError(f"{path} holds other files: {', '.join(others[:5])}", "give a new folder")
 
 
 def _local(name: str) -> Path:
-    if not name.startswith("hf://"):
-        path = Path(name)
-        if not path.exists():
-            raise FileError(f"{name}: no such file or folder")
-        return path
+    if name.startswith("hf://"):
+        return _download(name)
+    path = Path(name)
+    try:
+        found = path.exists()
+    except OSError:  # a name too long for the file system
+        found = False
+    if not found:
+        raise FileError(f"{name[:200]}: no such file or folder")
+    return path
+
+
+def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub.errors import HFValidationError
     except ImportError as error:
         raise UnavailableError("hf:// needs the hub extra", "pip install 'adap[hub]'") from error
     owner_name, _, revision = name.removeprefix("hf://").partition("@")
     try:
-        wanted = ["config.json", "model.safetensors"]
-        return Path(snapshot_download(owner_name, revision=revision or None, allow_patterns=wanted))
+        folder = snapshot_download(owner_name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS])
     except HFValidationError as error:
-        raise FileError(
-            f"{name}: not a hub name", "write hf://owner/name or hf://owner/name@revision"
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnavailableError(f"{name}: cannot be fetched: {reason[:200]}") from error
-
-
-Contents = tuple[ModelConfig, dict[str, Tensor], dict[str, Any]]
+        raise FileError(f"{name}: not a hub name", "write hf://owner/name[@revision]") from error
+    except Exception as error:  # the client's own errors, its transport's, the operating system's
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise UnavailableError(f"{name}: cannot be fetched: {lines[0][:200]}") from error
+    return Path(folder)
 
 
 def _read(path: Path, model_config: ModelConfig | Mapping[str, Any] | None) -> Contents:
     if path.is_dir():
-        return _read_folder(path, model_config)
-    if path.stat().st_size == 0:
-        raise FileError(f"{path}: empty file, not a checkpoint")
+        for needed in [WEIGHTS] if model_config is not None else [CONFIG, WEIGHTS]:
+            if not (path / needed).is_file():
+                raise FileError(f"{path}: {needed} missing in this folder")
+        path /= WEIGHTS
+    if not path.is_file() or path.stat().st_size == 0:
+        raise FileError(f"{path}: empty, or no file: not a checkpoint")
+    content: Mapping[str, Any] = {}
     if path.suffix == ".safetensors":
-        beside = path.parent / "config.json"
-        if model_config is None and not beside.exists():
-            raise FileError(f"{path}: config.json missing next to it", "or pass model_config=")
-        header = {} if model_config is not None else _header(beside)
-        return _config(header, model_config), _read_safetensors(path), header
-    content = _read_pt(path)
-    return _config(content, model_config, path), _state_in(path, content), content
+        if model_config is None:
+            content = _header(path)
+        state = read_safetensors(path)
+    else:
+        content = read_pt(path)
+        state = state_in(path, content)
+    return _config(path, content, model_config), _translated(path, state), content
 
 
-def _read_folder(folder: Path, model_config: ModelConfig | Mapping[str, Any] | None) -> Contents:
-    weights = folder / "model.safetensors"
-    for needed in [weights] + ([folder / "config.json"] if model_config is None else []):
-        if not needed.is_file():
-            raise FileError(f"{folder}: {needed.name} missing in this folder")
-    header = {} if model_config is not None else _header(folder / "config.json")
-    return _config(header, model_config), _read_safetensors(weights), header
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """A `config.json`: ours has a format and an inner config, a published one is the config itself."""
-    content = read_json(path)
+def _header(weights: Path) -> Mapping[str, Any]:
+    """The `config.json` beside weights: ours has a format, a published one is the architecture itself."""
+    path = weights.parent / CONFIG
+    if not path.is_file():
+        raise FileError(f"{weights}: config.json missing next to it", "or pass model_config=")
+    content = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     if not isinstance(content, dict):
         raise FileError(f"{path}: expected an object with fields")
-    try:
-        return content if "format" in content else {"config": ModelConfig.from_published(content).to_dict()}
-    except FileError as error:
-        raise FileError(f"{path}: {error.message}", error.hint) from error
+    return content if "format" in content else {"config": content}
 
 
 def _config(
-    header: Mapping[str, Any], given: ModelConfig | Mapping[str, Any] | None, path: Path | None = None
+    path: Path, header: Mapping[str, Any], given: ModelConfig | Mapping[str, Any] | None
 ) -> ModelConfig:
     if isinstance(given, ModelConfig):
         return given
@@ -142,54 +150,21 @@ def _config(
         return ModelConfig.from_published(given)
     config = header.get("config")
     if not isinstance(config, Mapping):
-        raise FileError(
-            f"{path or 'checkpoint'}: holds no config", "pass model_config= with the architecture"
-        )
-    if "format" not in header and not set(config) <= set(ModelConfig.model_fields):
-        return ModelConfig.from_published(config)
-    return ModelConfig.from_dict(config)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+        raise FileError(f"{path}: holds no config", "pass model_config= with the architecture")
+    if header.get("format", FORMAT) != FORMAT:
+        raise FileError(f"{path}: its format is not {FORMAT}", "it may need a newer adap")
+    own = "format" in header or set(config) <= set(ModelConfig.model_fields)
     try:
-        return translate_state(load_file(path))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise FileError(f"{path}: not a usable safetensors file: {error}") from error
+        return ModelConfig.from_dict(config) if own else ModelConfig.from_published(config)
+    except FileError as error:
+        raise FileError(f"{path}: {error.message}", error.hint) from error
 
 
-def _read_pt(path: Path) -> dict[str, Any]:
-    if not zipfile.is_zipfile(path):
-        raise FileError(
-            f"{path}: not a checkpoint (a torch .pt file is a zip archive; this is not, or is cut short)"
-        )
+def _translated(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FileError(
-            f"{path}: refused: it holds Python objects; nothing was run", "save a state_dict"
-        ) from error
-    except (RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise FileError(
-            f"{path}: not a usable torch checkpoint: {str(error).splitlines()[0][:200]}"
-        ) from error
-    if not isinstance(content, dict):
-        raise FileError(f"{path}: holds {type(content).__name__}, not a state_dict")
-    return content
-
-
-def _state_in(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a `.pt`: the content itself, or under one of the usual names."""
-    for name in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    if not state:
-        raise FileError(f"{path}: holds no tensors", "save a state_dict")
-    return translate_state(state)
+        return translate_state(state)
+    except FileError as error:
+        raise FileError(f"{path}: {error.message}", error.hint) from error
 
 
 def _build(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> AdaPerceiver:
@@ -201,9 +176,10 @@ def _build(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> AdaPer
         raise FileError(f"{path}: class_names: {len(names)} names for {config.num_classes} classes")
     preprocessing = None
     if "preprocessing" in extras:
-        if not isinstance(extras["preprocessing"], Mapping):
-            raise FileError(f"{path}: preprocessing: expected an object with fields")
-        preprocessing = Preprocessing.from_dict(extras["preprocessing"], config.in_channels)
+        try:
+            preprocessing = Preprocessing.from_dict(extras["preprocessing"], config.in_channels)
+        except FileError as error:
+            raise FileError(f"{path}: {error.message}", error.hint) from error
     with torch.device("meta"):
         return AdaPerceiver(config, preprocessing=preprocessing, class_names=names)
 
@@ -211,33 +187,30 @@ def _build(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> AdaPer
 def _fill(path: Path, model: AdaPerceiver, state: dict[str, Tensor]) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    wrong = [name for name in expected if name in found and expected[name] != found[name]]
-    for kind, names in (
-        ("missing", sorted(set(expected) - set(found))),
-        ("unknown", sorted(set(found) - set(expected))),
-        ("wrong shape", wrong),
-    ):
+    wrong = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unknown": sorted(found.keys() - expected.keys()),
+        "of the wrong shape": [n for n in expected if n in found and expected[n] != found[n]],
+    }
+    for kind, names in wrong.items():
         if names:
-            raise FileError(
-                f"{path}: {len(names)} tensors {kind}: {', '.join(names[:5])}", _other_task(model, found)
-            )
-    for name, tensor in state.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise FileError(f"{path}: {name} holds values that are not finite numbers")
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+            hint = _other_task(model, found)
+            raise FileError(f"{path}: {len(names)} tensors {kind}: {_listed(names)}", hint)
+    model.load_state_dict({name: owned(path, name, tensor) for name, tensor in state.items()}, assign=True)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(name[:80] for name in list(names)[:5])
 
 
 def _other_task(model: AdaPerceiver, found: Mapping[str, Any]) -> str:
     """A hint when the weights are plainly those of another task than the config's."""
-    looks_like = "classification"
-    if "head.bn.weight" in found:
-        looks_like = "segmentation"
-    elif "head.conv_seg.weight" in found:
-        looks_like = "depth"
-    elif "write_head_feat.src_norm.weight" in found:
-        looks_like = "distillation"
-    elif "output_latents.proj.weight" in found:
-        looks_like = "features"
-    return "" if looks_like == model.config.task else f"these weights look like a {looks_like} model"
+    marks = {
+        "head.bn.weight": "segmentation",
+        "head.conv_seg.weight": "depth",
+        "write_head_feat.src_norm.weight": "distillation",
+        "output_latents.proj.weight": "features",
+        "output_latents.token": "classification",
+    }
+    task = next((task for mark, task in marks.items() if mark in found), model.config.task)
+    return "" if task == model.config.task else f"these weights look like a {task} model"

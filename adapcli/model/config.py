@@ -10,6 +10,7 @@ from adapcli.space import ConfigSpace, Configuration
 
 Task = Literal["classification", "features", "distillation", "segmentation", "depth"]
 Size = Annotated[int, Field(ge=1, le=65_536)]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 # A config.json is a stranger's text: bounds keep it from asking for more memory than any such model has.
 MAX_PARAMETERS = 20_000_000_000
@@ -33,8 +34,8 @@ class ModelConfig(BaseModel):
     token_granularities: tuple[Size, ...] = (32, 64, 96, 128, 192, 256)
     widths: tuple[Size, ...] = (416, 624, 832)
     ffn_ratio: Annotated[float, Field(gt=0, le=64)] = 2.57
-    image_size: Size = 224
-    patch_size: Size = 16
+    image_size: Pixels = 224
+    patch_size: Pixels = 16
     in_channels: Annotated[int, Field(ge=1, le=1024)] = 3
     num_classes: Size | None = None
     output_feat_dim: Size | None = None
@@ -44,7 +45,7 @@ class ModelConfig(BaseModel):
     use_output_ffn: bool = False
     qkv_bias: bool = True
     proj_bias: bool = True
-    rope_theta: Annotated[float, Field(gt=0, le=1e9)] = 10000.0
+    rope_theta: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
     layer_scale_init: Annotated[float, Field(ge=0, le=10)] = 1e-5
     token_init_std: Annotated[float, Field(ge=0, le=10)] = 0.02
     num_bins: Annotated[int, Field(ge=2, le=65_536)] = 256
@@ -149,9 +150,18 @@ def _ascending(values: tuple[int, ...]) -> bool:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"])[:80]
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         reason = "unknown key"
-    shown = "" if not field else f"{field} {str(first['input'])[:40]!r}: "
-    return f"{shown}{reason}"
+    return f"{field} {shown(first['input'])}: {reason}" if field else reason
+
+
+def shown(value: object) -> str:
+    """A stranger's value in a message: a nest of lists that hold each other would never end."""
+    return repr(value)[:40] if isinstance(value, str | float | bool | None) else _whole(value)
+
+
+def _whole(value: object) -> str:
+    small = isinstance(value, int) and abs(value) < 10**40
+    return str(value) if small else f"({type(value).__name__})"

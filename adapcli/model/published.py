@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from adapcli.errors import FileError
+from adapcli.model.config import shown
 
 _RENAMED = {
     "mask_token_grans": "token_granularities",
@@ -60,17 +61,25 @@ def translate_config(values: Mapping[str, Any]) -> dict[str, Any]:
     translated: dict[str, Any] = {}
     for key, value in values.items():
         if key in _SAME or key in _RENAMED:
-            translated[_RENAMED.get(key, key)] = value
+            name = _RENAMED.get(key, key)
+            if name in translated and not _agree(translated[name], value):
+                raise FileError(f"model config: {key}: given twice, under two names")
+            translated[name] = value
         elif key not in _WITHOUT_EFFECT:
-            raise FileError(f"model config: {key}: unknown key")
+            raise FileError(f"model config: {str(key)[:80]}: unknown key")
         elif (allowed := _WITHOUT_EFFECT[key]) is not None and value not in allowed:
             raise FileError(
-                f"model config: {key} {str(value)[:40]!r}: only {', '.join(map(str, allowed))} is known"
+                f"model config: {key} {shown(value)}: only {', '.join(map(str, allowed))} is known"
             )
     translated.setdefault("task", _task_of(translated))
-    if isinstance(translated.get("rope_theta"), int):
-        translated["rope_theta"] = float(translated["rope_theta"])
     return translated
+
+
+def _agree(a: object, b: object) -> bool:
+    """Equality of what a config may hold. Anything else differs: some nests take for ever to compare."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return all(isinstance(value, int) for value in (*a, *b)) and list(a) == list(b)
+    return isinstance(a, str | int | float) and a == b
 
 
 def _task_of(values: Mapping[str, Any]) -> str:
@@ -80,8 +89,17 @@ def _task_of(values: Mapping[str, Any]) -> str:
 
 
 def translate_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the prefixes that wrappers leave in a training script's state; restore the missing batch axis."""
-    translated = {_PREFIX.sub("", name): tensor for name, tensor in state.items() if name != "n_averaged"}
+    """Drop the prefixes that wrappers leave in a training script's state; restore the missing batch axis.
+
+    FileError for two tensors of one name.
+    """
+    translated: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        short = _PREFIX.sub("", name)
+        if short in translated:
+            raise FileError(f"tensor {short[:80]}: given twice, with and without a wrapper's prefix")
+        if short != "n_averaged":
+            translated[short] = tensor
     position = translated.get("patch_embed.pos_embed")
     if position is not None and position.ndim == 2:
         translated["patch_embed.pos_embed"] = position[None]
