@@ -15,7 +15,10 @@ def demo(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the whole pipeline on embedded data and the packaged checkpoint: sweep, search, policies, report."""
+    """Run the whole pipeline on embedded data and the packaged checkpoint.
+
+    Sweeps, searches, trains two policies and reports.
+    """
     from adapcli.commands.report import report
     from adapcli.commands.search import search
     from adapcli.commands.sweep import sweep

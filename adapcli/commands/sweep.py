@@ -40,12 +40,23 @@ def numbers(text: str) -> Numbers:
     return Numbers(map(int, text.split(",")))
 
 
+def split_by(text: str) -> str:
+    """What `Splitting.parse` reads; its UsageError otherwise."""
+    from adapcli.data.splitting import Splitting
+
+    Splitting.parse(text)
+    return text
+
+
 Axis = typer.Option(parser=numbers, metavar="N,N,...", help="Only these.", show_default="all there are")
 
 
 def sweep(
     ckpt: Checkpoint = None,
     data: Annotated[str, typer.Option(metavar="NAME", help="digits, or folder:PATH.")] = "digits",
+    split: Annotated[
+        str, typer.Option(parser=split_by, metavar="HOW", help="For a folder: auto, folders, ratio, F:T:C:E.")
+    ] = "auto",
     tokens: Annotated[Numbers | None, Axis] = None,
     widths: Annotated[Numbers | None, Axis] = None,
     depths: Annotated[Numbers | None, Axis] = None,
@@ -75,7 +86,9 @@ def sweep(
     model, source = open_checkpoint(console, ckpt)
     space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
     target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
-    samples = Samples.open(data, model.preprocessing, limit=limit, seed=seed, class_names=model.class_names)
+    samples = Samples.open(
+        data, model.preprocessing, limit=limit, seed=seed, class_names=model.class_names, split_by=split
+    )
     job = Sweep(model.to(where), samples, space, short_name(source), batch)
     _tell_skipped(console, samples)
     if dry_run:

@@ -64,17 +64,21 @@ def open_dataset(
     limit: int | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    split_by: str = "auto",
 ) -> Dataset:
     """Open one split of `digits` or `folder:PATH`, at most `limit` samples of it.
 
     seed: draws other scenes, or splits a folder otherwise. class_names: the model's classes; a folder's are
-    then numbered as the model numbers them. UsageError: unknown name or split, limit below 1. FileError: a
-    folder that is missing, empty, of one class, or without a readable image.
+    then numbered as the model numbers them. split_by: how a folder's pictures are shared out, as
+    `Splitting.parse` reads it. UsageError: unknown name or split, limit below 1, `digits` split otherwise.
+    FileError: a folder that is missing, empty, of one class, or without a readable image.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r}: not known", f"one of {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: expected 1 or more")
+    if name == "digits" and split_by != "auto":
+        raise UsageError("digits has splits of its own", f"only {FOLDER}PATH can be split otherwise")
     if name == "digits":
         from adapcli.data.digits import DigitsDataset
 
@@ -84,7 +88,9 @@ def open_dataset(
         from adapcli.data.folder import FolderDataset
 
         root = Path(name.removeprefix(FOLDER)).expanduser()
-        return FolderDataset(root, split, preprocessing, limit=limit, seed=seed, class_names=class_names)
+        return FolderDataset(
+            root, split, preprocessing, limit=limit, seed=seed, class_names=class_names, split_by=split_by
+        )
     is_folder = "/" in name or Path(name).is_dir()
     hint = f"write {FOLDER}{name}" if is_folder else f"digits, or {FOLDER}PATH with one subfolder per class"
     raise UsageError(f"data {name!r}: not known", hint)

@@ -1,10 +1,11 @@
 """A folder of pictures, one subfolder per class.
 
-With folders train, val and test, the splits fit, tune and calibration are taken from val (12 : 4 : 8), and
-test is test. Without them all four are taken from everything (12 : 4 : 8 : 20); where only val or only test
-is missing, from the other. The split of a file depends on its content and the seed alone: adding files
-moves no other, and copies of a file stay together. Pictures that are merely similar (two shots of one
-thing) may still be parted.
+By folders train, val and test, the splits fit, tune and calibration are taken from val (12 : 4 : 8), and test
+is test. By ratio all four are taken from everything (12 : 4 : 8 : 20, or other shares). Unless told which,
+those folders count if nothing else is there; where only val or only test is missing, all four are taken from
+the other. The split of a file depends on its content, the seed and the shares alone: adding files moves no
+other, and copies of a file stay together. Pictures that are merely similar (two shots of one thing) may still
+be parted.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from torch import Tensor
 from adapcli.data.dataset import FOLDER, Batch, Skipped, check_range
 from adapcli.data.images import UnreadableImageError, check_image, no_warnings, read_image
 from adapcli.data.listing import Entry, content_key, list_folder, scramble, split_of
+from adapcli.data.splitting import Splitting
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
 from adapcli.model.preprocessing import Preprocessing
@@ -43,12 +45,14 @@ class FolderDataset:
         limit: int | None = None,
         seed: int = 0,
         class_names: Sequence[str] | None = None,
+        split_by: str = "auto",
     ) -> None:
+        splitting = Splitting.parse(split_by)
         self.name, self.split, self.preprocessing = f"{FOLDER}{root}", split, preprocessing
         self.mode = picture_mode(len(preprocessing.mean))
-        parts, labels = list_folder(root)
+        parts, labels = list_folder(root, splitting.by)
         self.class_names, self._index = _number(root, labels, class_names)
-        keyed = _choose(root, parts, split, seed)[:limit]
+        keyed = _choose(root, parts, split, splitting.shares, seed)[:limit]
         entries = [entry for _, entry in keyed]
         reasons = _each(lambda entry: check_image(entry.path, self.mode), entries)
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
@@ -99,13 +103,17 @@ def _number(
     return list(class_names), {label: list(class_names).index(label) for label in labels}
 
 
-def _choose(root: Path, parts: dict[str, list[Entry]], split: str, seed: int) -> list[tuple[str, Entry]]:
+def _choose(
+    root: Path, parts: dict[str, list[Entry]], split: str, shares: dict[str, int], seed: int
+) -> list[tuple[str, Entry]]:
     """(content key, entry) of a split, in the order of a hash, so that any beginning is a fair sample."""
     both = {"val", "test"} <= set(parts)
     part = _part(root, parts, split, both=both)
     keyed = [(_key(entry), entry) for entry in parts[part]]
-    if split != "train" and not (both and split == "test"):
-        keyed = [pair for pair in keyed if split_of(pair[0], seed, with_test=not both) == split]
+    if both:
+        shares = {name: share for name, share in shares.items() if name != "test"}
+    if split in shares:
+        keyed = [pair for pair in keyed if split_of(pair[0], seed, shares) == split]
     if not keyed:
         raise FileError(
             f"{root}: none of {len(parts[part])} pictures falls into the split {split!r}",

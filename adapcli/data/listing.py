@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,6 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
-# Relative sizes of the splits that share one folder, as in `digits`.
-SHARES = {"fit": 12, "tune": 4, "calibration": 8, "test": 20}
 PIECE = 16_384
 
 
@@ -35,12 +33,13 @@ class Entry:
     label: str
 
 
-def list_folder(root: Path) -> tuple[dict[str, list[Entry]], list[str]]:
+def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[Entry]], list[str]]:
     """The entries of every part ("all", or "train", "val", "test"), and all class names, sorted.
 
-    FileError names what was looked for where: no such folder, no class folders, one class.
+    by: see `Splitting`. FileError names what was looked for where: no such folder, no folders val and test
+    though `by` asks for them, no class folders, one class.
     """
-    parts = {part: _class_entries(root, folder) for part, folder in _parts(root).items()}
+    parts = {part: _class_entries(root, folder) for part, folder in _parts(root, by).items()}
     labels = sorted({entry.label for entries in parts.values() for entry in entries})
     if not labels:
         raise FileError(
@@ -53,9 +52,8 @@ def list_folder(root: Path) -> tuple[dict[str, list[Entry]], list[str]]:
     return parts, labels
 
 
-def split_of(key: str, seed: int, *, with_test: bool) -> str:
+def split_of(key: str, seed: int, shares: Mapping[str, int]) -> str:
     """The split of a content key: the same file, or a copy of it, always falls into the same."""
-    shares = SHARES if with_test else {name: share for name, share in SHARES.items() if name != "test"}
     place = scramble(f"split {key}", seed) * sum(shares.values())
     ends = np.cumsum(list(shares.values()))
     return list(shares)[int(np.searchsorted(ends, place, side="right"))]
@@ -81,13 +79,49 @@ def content_key(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _parts(root: Path) -> dict[str, Path]:
-    """Folders named train, val or test, if nothing else is there and not train alone; else all."""
+def _parts(root: Path, by: str) -> dict[str, Path]:
+    """The folders that splits are taken from, by the name of the part: train, val and test, or all."""
     children = _subfolders(root)
+    if by == "folders":
+        return _named_parts(root, children)
     named = {SPLIT_FOLDERS.get(child.name.lower(), ""): child for child in children}
-    if named and "" not in named and len(named) == len(children) and set(named) != {"train"}:
+    if not named or "" in named or len(named) < len(children) or set(named) == {"train"}:
+        return {"all": root}
+    if by == "auto":
         return named
+    if any(_subfolders(child) for child in children):
+        raise FileError(
+            f"{root}: its subfolders {_names(children)} hold folders themselves: they are parts, not classes",
+            f"split by folders, or open one of them: {children[-1]}",
+        )
     return {"all": root}
+
+
+def _named_parts(root: Path, children: list[Path]) -> dict[str, Path]:
+    """Folders named train, val and test, whatever lies beside them; FileError without val and test."""
+    found: dict[str, list[Path]] = {}
+    for child in children:
+        found.setdefault(SPLIT_FOLDERS.get(child.name.lower(), ""), []).append(child)
+    others = found.pop("", [])
+    for part in ("val", "test"):
+        if part not in found:
+            alike = " or ".join(name for name, kind in SPLIT_FOLDERS.items() if kind == part)
+            there = _names(sorted([*others, *(path for paths in found.values() for path in paths)]))
+            raise FileError(
+                f"{root}: no folder {part!r} in it", f"looked for {alike}; found {there or 'none'}"
+            )
+    for paths in found.values():
+        if len(paths) > 1:
+            raise FileError(
+                f"{root}: more than one folder of a kind: {_names(paths)}", "rename or merge them"
+            )
+    return {part: paths[0] for part, paths in found.items()}
+
+
+def _names(folders: list[Path]) -> str:
+    """The first five names, for a message."""
+    more = ", ..." if len(folders) > 5 else ""
+    return ", ".join(readable_name(Path(folder.name)) for folder in folders[:5]) + more
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -61,6 +61,7 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
         limit=(facts.get("limits") or {}).get("test"),
         seed=int(facts.get("seed") or 0),
         class_names=meta.get("class_names"),
+        split_by=str(facts.get("split_by") or "auto"),
     )
     if len(data) != len(findings.rows):
         raise _OtherDataError(f"the data has {len(data)} test samples now, the table {len(findings.rows)}")

@@ -1,12 +1,13 @@
 """The samples of a table: its four splits, one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapcli.data.dataset import DIGITS_SIZES, FOLDER, Batch, Dataset, open_dataset
+from adapcli.data.dataset import FOLDER, Batch, Dataset, open_dataset
 from adapcli.data.listing import readable_name
+from adapcli.data.splitting import Splitting
 from adapcli.errors import UsageError
 from adapcli.model.preprocessing import Preprocessing
 from policies.table import SPLITS
@@ -14,7 +15,10 @@ from policies.table import SPLITS
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows 0..N-1 of a table. `facts` say how to open the same data again: name, seed, limit per split."""
+    """Rows 0..N-1 of a table.
+
+    `facts` say how to open the same data again: name, seed, limit per split, how a folder is split.
+    """
 
     splits: dict[str, Dataset]
     facts: dict[str, Any]
@@ -28,12 +32,15 @@ class Samples:
         limit: int | None = None,
         seed: int = 0,
         class_names: Sequence[str] = (),
+        split_by: str = "auto",
     ) -> "Samples":
         """Open all splits of `name`, together at most `limit` samples, shared out as in the whole.
 
-        UsageError for an unknown name or a limit that leaves a split empty; FileError for unusable data.
+        split_by: how a folder's pictures are shared out, as `Splitting.parse` reads it. UsageError for an
+        unknown name or split_by, or a limit that leaves a split empty; FileError for unusable data.
         """
-        limits = dict.fromkeys(SPLITS) if limit is None else shares(limit)
+        weights = Splitting.parse(split_by).shares
+        limits = dict.fromkeys(SPLITS) if limit is None else shares(limit, weights)
         if name.startswith(FOLDER):
             name = FOLDER + str(Path(name.removeprefix(FOLDER)).expanduser().absolute())
         splits = {
@@ -44,10 +51,12 @@ class Samples:
                 limit=limits[split],
                 seed=seed,
                 class_names=class_names or None,
+                split_by=split_by,
             )
             for split in SPLITS
         }
-        return cls(splits, {"name": readable_name(Path(name)), "seed": seed, "limits": limits})
+        facts = {"name": readable_name(Path(name)), "seed": seed, "limits": limits, "split_by": split_by}
+        return cls(splits, facts)
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
@@ -82,12 +91,14 @@ class Samples:
             first += len(data)
 
 
-def shares(limit: int) -> dict[str, int]:
-    """`limit` samples shared out over the splits as in the embedded data, one at least for each.
+def shares(limit: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """`limit` samples shared out over the splits in proportion to `weights`, one at least for each.
 
     UsageError if there are fewer samples than splits.
     """
     if limit < len(SPLITS):
         raise UsageError(f"limit {limit}: expected {len(SPLITS)} or more, one for each split")
-    total = sum(DIGITS_SIZES[split] for split in SPLITS)
-    return {split: max(1, limit * DIGITS_SIZES[split] // total) for split in SPLITS}
+    total = sum(weights.values())
+    found = {split: max(1, limit * weights[split] // total) for split in SPLITS}
+    largest = max(SPLITS, key=lambda split: found[split])
+    return found | {largest: found[largest] - max(0, sum(found.values()) - limit)}

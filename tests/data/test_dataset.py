@@ -144,6 +144,11 @@ def test_a_limit_below_one_is_refused(limit):
         open_dataset("digits", split="test", preprocessing=GREY, limit=limit)
 
 
+def test_digits_cannot_be_split_otherwise():
+    with pytest.raises(UsageError, match="digits has splits of its own"):
+        open_dataset("digits", split="test", preprocessing=GREY, split_by="ratio")
+
+
 def test_an_unknown_name_says_what_to_write(tmp_path):
     with pytest.raises(UsageError, match="'digit': not known") as caught:
         open_dataset("digit", split="test", preprocessing=GREY)

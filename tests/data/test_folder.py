@@ -11,8 +11,9 @@ from PIL import Image
 
 from adapcli.data import images
 from adapcli.data.dataset import open_dataset
-from adapcli.data.listing import PIECE, SHARES, content_key, split_of
-from adapcli.errors import FileError
+from adapcli.data.listing import PIECE, content_key, split_of
+from adapcli.data.splitting import SHARES
+from adapcli.errors import FileError, UsageError
 from adapcli.model.preprocessing import Preprocessing
 
 GREY = Preprocessing(8, 8, (0.0,), (1.0,))
@@ -49,10 +50,11 @@ def test_by_ratio_every_picture_is_in_exactly_one_split(tmp_path):
 
 
 def test_shares_are_about_those_of_digits():
-    splits = [split_of(f"{index:x}", 0, with_test=True) for index in range(20_000)]
+    splits = [split_of(f"{index:x}", 0, SHARES) for index in range(20_000)]
     for split, share in SHARES.items():
         assert splits.count(split) / 20_000 == pytest.approx(share / sum(SHARES.values()), abs=0.015)
-    assert {split_of(str(index), 0, with_test=False) for index in range(200)} == set(TABLE) - {"test"}
+    val = {name: share for name, share in SHARES.items() if name != "test"}
+    assert {split_of(str(index), 0, val) for index in range(200)} == set(TABLE) - {"test"}
 
 
 def test_adding_renaming_and_copying_move_no_picture(tmp_path):
@@ -95,6 +97,91 @@ def test_with_one_folder_beside_train_all_table_splits_come_from_it(tmp_path, on
 def test_classes_named_like_splits_are_classes_when_others_are_there(tmp_path):
     fill(tmp_path, classes=("test", "val", "exam"), each=20)
     assert opened(tmp_path).class_names == ["exam", "test", "val"]
+
+
+def test_other_shares(tmp_path):
+    fill(tmp_path, each=100)
+    sizes = {split: len(opened(tmp_path, split, split_by="1:1:1:7")) for split in TABLE}
+    assert sum(sizes.values()) == 200
+    assert sizes["test"] > 110 > 50 > max(sizes["fit"], sizes["tune"], sizes["calibration"])
+    for split in TABLE:
+        same = [ids(opened(tmp_path, split, split_by=by)) for by in ("auto", "ratio", "12:4:8:20", "3:1:2:5")]
+        assert same[1:] == same[:-1]
+
+
+def test_another_split_has_another_fingerprint(tmp_path):
+    fill(tmp_path)
+    found = {opened(tmp_path, split_by=by).fingerprint for by in ("auto", "ratio", "12:4:8:20", "1:1:1:1")}
+    assert len(found) == 2
+
+
+def test_by_folders_only_those_named_count(tmp_path):
+    for index, part in enumerate(("train", "valid", "Test", "extra")):
+        fill(tmp_path / part, first=10_000 * index)
+    assert opened(tmp_path).class_names == ["Test", "extra", "train", "valid"]
+    parts = {
+        split: {n.split("/")[0] for n in ids(opened(tmp_path, split, split_by="folders"))} for split in TABLE
+    }
+    assert parts == {"fit": {"valid"}, "tune": {"valid"}, "calibration": {"valid"}, "test": {"Test"}}
+    assert len(opened(tmp_path, "test", split_by="folders")) == 80
+    assert opened(tmp_path, split_by="folders").class_names == ["cat", "dog"]
+
+
+def test_by_ratio_classes_may_be_called_like_splits(tmp_path):
+    fill(tmp_path, classes=("test", "val"))
+    assert opened(tmp_path, split_by="ratio").class_names == ["test", "val"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "by", "message", "hint"),
+    [
+        (["train/a", "test/a"], "folders", "no folder 'val' in it", "looked for val or valid or validation"),
+        (["val/a", "val/b"], "folders", "no folder 'test' in it", "found val"),
+        (["a", "b"], "folders", "no folder 'val' in it", "found a, b"),
+        ([], "folders", "no folder 'val' in it", "found none"),
+        (
+            ["val/a", "Validation/a", "test/a"],
+            "folders",
+            "more than one folder of a kind: Validation, val",
+            "",
+        ),
+        (
+            ["val/a", "test/b"],
+            "ratio",
+            "its subfolders test, val hold folders themselves",
+            "open one of them",
+        ),
+        (["val/a", "test/b"], "1:2:3:4", "they are parts, not classes", "split by folders"),
+    ],
+)
+def test_folders_that_cannot_be_split_so_are_refused(tmp_path, folders, by, message, hint):
+    for index, name in enumerate(folders):
+        picture(tmp_path / name / "x.png", index)
+    with pytest.raises(FileError, match=message) as caught:
+        opened(tmp_path, split_by=by)
+    assert hint in caught.value.hint
+    assert str(tmp_path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "folder",
+        "1:2:3",
+        "1:2:3:4:5",
+        "0:1:1:1",
+        "-1:2:3:4",
+        "1.5:1:1:1",
+        "a:b:c:d",
+        "1:1:1:9999999",
+        "٣:1:1:1",
+    ],
+)
+def test_another_way_to_split_is_refused(tmp_path, text):
+    with pytest.raises(UsageError, match="not known") as caught:
+        opened(tmp_path, split_by=text)
+    assert "12:4:8:20" in caught.value.hint
 
 
 def test_images_and_targets(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapcli.data.splitting import SHARES
 from adapcli.errors import UsageError
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.sweep.samples import Samples, shares
@@ -27,24 +28,26 @@ def test_chunks_of_batches_give_every_sample_once_and_in_order(make_samples, siz
     assert found == wanted
 
 
-@given(st.integers(4, 100_000))
-def test_a_limit_is_shared_out(limit):
-    found = shares(limit)
+@given(st.integers(4, 100_000), st.tuples(*[st.integers(1, 10**6)] * 4))
+def test_a_limit_is_shared_out(limit, weights):
+    found = shares(limit, dict(zip(SPLITS, weights, strict=True)))
     assert tuple(found) == SPLITS
     assert min(found.values()) >= 1
     assert limit - 4 < sum(found.values()) <= limit
+    exact = [limit * weight / sum(weights) for weight in weights]
+    assert all(abs(share - wanted) < 4 for share, wanted in zip(found.values(), exact, strict=True))
 
 
 def test_a_limit_below_the_number_of_splits_is_refused():
     with pytest.raises(UsageError, match="4 or more"):
-        shares(3)
+        shares(3, SHARES)
 
 
 def test_digits_open_with_what_reopens_them():
     preprocessing = Preprocessing(32, 32, (0.0,), (1.0,))
     samples = Samples.open("digits", preprocessing, limit=44, seed=3)
     assert samples.sizes == {"fit": 12, "tune": 4, "calibration": 8, "test": 20}
-    assert samples.facts == {"name": "digits", "seed": 3, "limits": samples.sizes}
+    assert samples.facts == {"name": "digits", "seed": 3, "limits": samples.sizes, "split_by": "auto"}
     assert len(set(samples.fingerprints.values())) == 4
 
 
@@ -60,6 +63,7 @@ def test_a_folder_is_remembered_by_its_full_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     samples = Samples.open("folder:pictures", Preprocessing(16, 16, (0.0,), (1.0,)))
     assert samples.facts["name"] == f"folder:{tmp_path / 'pictures'}"
+    assert samples.facts["split_by"] == "auto"
     assert len(samples) == 80
     assert samples.class_names == ["a", "b"]
     assert len(samples.skipped) == 1
