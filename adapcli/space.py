@@ -90,14 +90,11 @@ class ConfigSpace:
         depths: Sequence[int] | None = None,
     ) -> "ConfigSpace":
         """The sub-grid with the given values (None keeps an axis); UsageError for one that is not allowed."""
-        chosen = {}
-        for axis, values in (("tokens", tokens), ("widths", widths), ("depths", depths)):
-            allowed = getattr(self, axis)
-            for value in values or ():
-                if value not in allowed:
-                    raise UsageError(f"{axis} {value}: not allowed", f"allowed: {_listed(allowed)}")
-            chosen[axis] = tuple(sorted(set(values))) if values else allowed
-        return ConfigSpace(**chosen)
+        return ConfigSpace(
+            tokens=_chosen("tokens", self.tokens, tokens),
+            widths=_chosen("widths", self.widths, widths),
+            depths=_chosen("depths", self.depths, depths),
+        )
 
     @property
     def full(self) -> Configuration:
@@ -108,6 +105,17 @@ class ConfigSpace:
     def cheapest(self) -> Configuration:
         """The smallest configuration."""
         return Configuration(self.tokens[0], self.widths[0], self.depths[0])
+
+
+def _chosen(axis: str, allowed: tuple[int, ...], values: Sequence[int] | None) -> tuple[int, ...]:
+    if values is None:
+        return allowed
+    for value in values:
+        if value not in allowed:
+            raise UsageError(f"{axis} {value}: not allowed", f"allowed: {_listed(allowed)}")
+    if not values:
+        raise UsageError(f"{axis}: none given", f"allowed: {_listed(allowed)}")
+    return tuple(sorted(set(values)))
 
 
 def _listed(values: Sequence[int]) -> str:
