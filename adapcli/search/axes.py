@@ -47,6 +47,14 @@ class Axes:
             key.append(values[given] if _ordered(values) else given)
         return self.index.get(tuple(key))
 
+    def contain(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether `parameters` are ranks that exist and values that are known."""
+        known: list[bool] = []
+        for name, values in self.values.items():
+            given = parameters[_parameter(name, values)]
+            known.append(given in range(len(values)) if _ordered(values) else given in values)
+        return all(known)
+
     def parameters(self, row: int) -> dict[str, Any]:
         """The inverse of `row`."""
         key = next(key for key, index in self.index.items() if index == row)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adapcli.errors import InfeasibleError, UsageError
+from adapcli.errors import FileError, InfeasibleError, UsageError
 from adapcli.search.axes import Axes
 from adapcli.search.landscape import Indices, Landscape
 from adapcli.search.objectives import objective as named
@@ -106,10 +106,15 @@ class _Search:
         return np.array(sorted(self.evaluated), np.intp)
 
     def recall(self, study: "optuna.Study") -> None:
-        """Take over what an earlier search evaluated."""
+        """Take over what an earlier search evaluated. FileError if a trial is not one of this space."""
+        distributions = self.axes.distributions()
         for trial in study.get_trials(deepcopy=False):
-            if trial.state.name == "COMPLETE":
-                self._count(self.axes.row(trial.params))
+            if trial.state.name != "COMPLETE":
+                continue
+            inside = trial.distributions == distributions and self.axes.contain(trial.params)
+            if not inside or len(trial.values) != len(study.directions):
+                raise FileError(f"study: trial {trial.number} is not of this space, or damaged")
+            self._count(self.axes.row(trial.params))
 
     def run(
         self,

@@ -42,8 +42,13 @@ class OutcomeTableWriter:
         self.partial = partial_folder(folder)
         self.plan = plan
         self.repaired: list[str] = []
-        paths = storage.array_paths(self.partial)
-        self._files = {name: ArrayFile.open(path, repair=True) for name, path in paths.items()}
+        self._files = {
+            name: ArrayFile.open(self.partial / f"{name}.npy", repair=True) for name in plan["meta"]["arrays"]
+        }
+        for name, file in self._files.items():
+            found = {"dtype": str(file.dtype), "shape": list(file.shape)}
+            if plan["meta"]["arrays"][name] != found or file.shape[0] != plan["n_samples"]:
+                raise FileError(f"{file.path}: {file.dtype} of shape {file.shape} is not what was begun")
 
     @classmethod
     def create(
@@ -113,7 +118,7 @@ class OutcomeTableWriter:
         folder = Path(folder)
         if not partial_folder(folder).is_dir():
             raise FileError(f"{folder}: no unfinished outcome table to resume")
-        plan = read_json(partial_folder(folder) / LEDGER / PLAN)
+        plan = _read_plan(partial_folder(folder) / LEDGER / PLAN)
         _refuse_other(plan, meta or {}, n_samples, folder)
         if configs is not None:
             _refuse_other_configs(partial_folder(folder), configs)
@@ -238,6 +243,18 @@ class OutcomeTableWriter:
 def partial_folder(folder: str | Path) -> Path:
     """Where the table for `folder` lies while it is being written."""
     return Path(folder).with_name(Path(folder).name + ".partial")
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    plan = read_json(path)
+    try:
+        counts = plan["n_samples"], plan["chunk"]
+        names = set(plan["meta"]["arrays"])
+    except (TypeError, KeyError) as error:
+        raise FileError(f"{path}: not the plan of an outcome table: {error}") from error
+    if not all(type(count) is int and count > 0 for count in counts) or not names <= set(schema.DTYPES):
+        raise FileError(f"{path}: not the plan of an outcome table")
+    return dict(plan)
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:

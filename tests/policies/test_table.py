@@ -1,5 +1,7 @@
 import json
 import pickle
+import resource
+import signal
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from policies.errors import FileError, UsageError
+from policies.errors import AdapError, FileError, UsageError
 from policies.table import OutcomeTable
 
 
@@ -306,3 +308,18 @@ def test_checking_a_table_does_not_load_it(make_table, tmp_path):
     )
     assert size_kb > 110_000
     assert int(done.stdout) < size_kb * 0.6
+
+
+def test_a_full_disk_leaves_no_half_table(table, saved):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+        for folder in (saved, saved.with_name("new")):
+            with pytest.raises(AdapError, match="cannot write"):
+                table.save(folder, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [path.name for path in saved.parent.iterdir()] == ["table"]
+    assert_same(OutcomeTable.load(saved), table)

@@ -1,9 +1,12 @@
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -12,6 +15,7 @@ from adapcli.search import SAMPLERS, SearchResult, Target, exhaustive, sampled
 from adapcli.search.axes import Axes
 
 TARGET = Target(fraction=0.5)
+digits = st.text("0123456789", min_size=1, max_size=2).map(str.encode)
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +267,19 @@ def test_a_score_that_nothing_tried_reaches_asks_for_more_trials(table):
     with pytest.raises(InfeasibleError, match="among the 1 tried") as caught:
         sampled(table, Target(min_score=best), sampler="random", trials=1, seed=unlucky)
     assert "--trials" in caught.value.hint
+
+
+@pytest.fixture(scope="module")
+def journal(table, tmp_path_factory):
+    path = tmp_path_factory.mktemp("journal") / "s.log"
+    sampled(table, sampler="random", trials=3, study=path)
+    return path.read_bytes()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=6) | digits)
+def test_a_changed_journal_is_resumed_or_refused(table, tmp_path, journal, place, replacement):
+    path, start = tmp_path / "s.log", int(place * len(journal))
+    path.write_bytes(journal[:start] + replacement + journal[start + len(replacement) :])
+    with suppress(AdapError):
+        assert sampled(table, sampler="random", trials=3, study=path).study.evaluated == 3
