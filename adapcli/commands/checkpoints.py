@@ -20,5 +20,6 @@ def open_checkpoint(console: Console, ckpt: str | None) -> "tuple[AdaPerceiver, 
 
 
 def short_name(source: str) -> str:
-    """What to call a model in tables: the name of its file or folder, or of its place on the hub."""
-    return source.removeprefix("hf://") if source.startswith("hf://") else Path(source).absolute().stem
+    """What to call a model in tables, as text: the name of its file or folder, or its place on the hub."""
+    name = source.removeprefix("hf://") if source.startswith("hf://") else Path(source).absolute().stem
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -102,7 +102,7 @@ def sweep(
 def _tell_skipped(console: Console, samples: "Samples") -> None:
     skipped = samples.skipped
     if skipped:
-        console.warn(f"{len(skipped)} files cannot be read and are left out, first {skipped[0]}")
+        console.warn(f"files left out because they cannot be read: {len(skipped)}, first {skipped[0]}")
 
 
 def _facts(job: "Sweep", source: str) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 Same weights, images and thread for both, in one run; both score what they compute. Times are processor
 seconds of the one thread, so that other work on the machine disturbs less; the sweep is timed several times
-between parts of the rival's loop. The limit is the ratio of executed FLOPs: the loop's, which reads out in the
-plain form, over the sweep's. `--subset N` times every Nth configuration and scales its seconds by FLOPs, for a
-quick look.
+between parts of the rival's loop. The limit is the ratio of executed FLOPs: the loop's, which reads out in
+the plain form, over the sweep's. `--subset N` times every Nth configuration and scales its seconds by FLOPs,
+for a quick look.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def pass_seconds(grid: TimedReadouts, batch: Batch, repeats: int) -> tuple[float
     """Seconds of scoring the batch in all configurations, and of the readouts in it."""
     grid.seconds, start = 0.0, time.process_time()
     for _ in range(repeats):
-        score_batch(grid, batch, full=len(grid.passes) - 1)
+        score_batch(grid, batch, full=grid.n_configs - 1)
     return (time.process_time() - start) / repeats, grid.seconds / repeats
 
 

@@ -1,7 +1,9 @@
 """`adap sweep` and `adap info` as they are typed."""
 
+import errno
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -199,6 +201,26 @@ def test_a_read_only_folder(adap, tmp_path):
     assert "cannot make" in err
 
 
+def test_a_full_disk_leaves_no_half_table(adap, tmp_path, monkeypatch):
+    from policies import files
+
+    calls = []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        code, _, err = adap("sweep", "--limit", 40)
+    assert code == 1
+    assert "No space left on device" in err
+    assert not (tmp_path / "adap-run" / "table").exists()
+    assert adap("sweep", "--limit", 40, "--resume")[0] == 0
+    OutcomeTable.load(tmp_path / "adap-run" / "table")
+
+
 def test_files_that_cannot_be_read_are_counted(adap, make_model, tmp_path):
     from PIL import Image
 
@@ -211,11 +233,19 @@ def test_files_that_cannot_be_read_are_counted(adap, make_model, tmp_path):
     adapcli.save(make_model(num_classes=2), tmp_path / "two.pt")
     code, _, err = adap("sweep", "--data", f"folder:{tmp_path}/pictures [red]", ckpt=tmp_path / "two.pt")
     assert code == 0, err
-    assert "1 files cannot be read and are left out, first a/broken.png" in err
+    assert "cannot be read: 1, first a/broken.png" in err
     table = OutcomeTable.load(tmp_path / "adap-run" / "table")
     assert table.n_samples == 60
     assert table.meta["data"]["skipped"] == 1
     assert table.meta["class_names"] == ["a", "b"]
+
+
+def test_a_name_that_is_no_text(adap, checkpoint, tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/od\xffd.pt")
+    shutil.copy(checkpoint, name)
+    code, _, err = adap("sweep", "--limit", 40, ckpt=name)
+    assert code == 0, err
+    assert set(OutcomeTable.load(tmp_path / "adap-run" / "table").configs["model"]) == {"od\\xffd"}
 
 
 def test_info_shows_costs_in_both_conventions(adap, make_model, checkpoint):
