@@ -124,9 +124,11 @@ class ModelConfig(BaseModel):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """Build from this project's own keys. FileError names the field and the reason."""
+        if not isinstance(values, Mapping):
+            raise FileError(f"model config: expected an object with fields, got {type(values).__name__}")
         try:
             return cls.model_validate(
-                {key: tuple(v) if isinstance(v, list) else v for key, v in dict(values).items()}
+                {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
             )
         except ValidationError as error:
             raise FileError(f"model config: {_first_problem(error)}") from error
