@@ -56,8 +56,14 @@ class Console:
             _labelled("hint", hint)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-        """Rows for people, on stdout (nothing with --json). Numbers are right-aligned."""
+        """Rows for people, on stdout (nothing with --json). Numbers are right-aligned.
+
+        On a terminal a rich table that folds to its width; elsewhere plain lines, one per row.
+        """
         if self.json:
+            return
+        if sys.stdout.isatty():
+            _rich_table(columns, list(rows), title)
             return
         if title:
             self.print(title)
@@ -159,6 +165,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, title=Text(printable(title)) if title else None, title_justify="left")
+    for index, column in enumerate(columns):
+        right = all(_is_number(row[index]) for row in rows)
+        table.add_column(Text(printable(column)), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    RichConsole().print(table)
 
 
 def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:

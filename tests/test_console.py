@@ -121,3 +121,10 @@ def test_what_was_done_before_resuming_does_not_count_as_speed(capsys):
     clock.now = 30
     beat(60, 100)
     assert capsys.readouterr().err == "sweep: 60/100, 0:30 elapsed, about 2:00 left\n"
+
+
+def test_on_a_terminal_a_table_is_drawn_and_still_shows_every_cell(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    Console().table(["what", "found"], [["[red]name", 12], ["b", None]], title="things")
+    shown = capsys.readouterr().out
+    assert all(cell in shown for cell in ("things", "what", "found", "[red]name", "12", "-"))

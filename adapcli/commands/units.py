@@ -30,4 +30,4 @@ def _scaled(count: float, prefixes: Sequence[str], base: int) -> str:
     step = 0
     while abs(count) >= base and step < len(prefixes) - 1:
         count, step = count / base, step + 1
-    return f"{count:.4g} {prefixes[step]}"
+    return f"{count:#.4g} {prefixes[step]}" if step else f"{count:.4g} "
