@@ -1,0 +1,117 @@
+"""Which configurations a policy was made for, and whether a table has the same."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from policies.errors import FileError, UsageError
+from policies.table import OutcomeTable
+from policies.table.schema import id_columns
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The configurations a policy was made for, and what the outcomes were made from.
+
+    columns: names of the identifying columns; configurations: one tuple of their values each; cost_flops:
+    their costs; feature_flops: what the features cost; fingerprints: as in the table's meta.
+    """
+
+    columns: tuple[str, ...]
+    configurations: tuple[tuple[str | int | float, ...], ...]
+    cost_flops: tuple[float, ...]
+    feature_flops: float = 0.0
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, table: OutcomeTable) -> "Grid":
+        """The grid of a table."""
+        columns = tuple(id_columns(table.configs))
+        rows = zip(*(table.configs[name].tolist() for name in columns), strict=True)
+        fingerprints = table.meta.get("fingerprints", {})
+        return cls(
+            columns=columns,
+            configurations=tuple(rows),
+            cost_flops=tuple(map(float, table.cost_flops)),
+            feature_flops=float(table.feature_flops),
+            fingerprints={name: _text(value) for name, value in fingerprints.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    def check(self, configuration: int) -> None:
+        """Raise UsageError unless `configuration` is a position in the grid."""
+        if not 0 <= configuration < len(self):
+            raise UsageError(f"configuration {configuration}: the grid has {len(self)}")
+
+    def differences(self, other: "Grid") -> list[str]:
+        """What keeps a policy for this grid from being used on the other; empty if nothing.
+
+        Other data is no obstacle: a policy may be tried on data it was not made from.
+        """
+        found = []
+        if self.columns != other.columns:
+            found.append(f"columns {', '.join(self.columns)} / {', '.join(other.columns)}")
+        elif self.configurations != other.configurations:
+            found.append(self._first_difference(other))
+        elif not np.allclose(self.cost_flops, other.cost_flops, rtol=1e-9, atol=0):
+            found.append("cost_flops of the same configurations")
+        mine, theirs = self.fingerprints.get("checkpoint"), other.fingerprints.get("checkpoint")
+        if mine != theirs:
+            found.append(f"checkpoint {_short(mine)} / {_short(theirs)}")
+        return found
+
+    def _first_difference(self, other: "Grid") -> str:
+        if len(self) != len(other):
+            return f"{len(self)} / {len(other)} configurations"
+        pairs = zip(self.configurations, other.configurations, strict=True)
+        at, (mine, theirs) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        return f"configuration {at}: {self._named(mine)} / {self._named(theirs)}"
+
+    def _named(self, values: Sequence[object]) -> str:
+        return " ".join(f"{name}={value}" for name, value in zip(self.columns, values, strict=True))
+
+    def require(self, table: OutcomeTable, policy: str) -> None:
+        """Raise FileError, listing what differs, unless `table` has this grid."""
+        differences = self.differences(Grid.of(table))
+        if differences:
+            message = f"policy {policy} was made for another grid: {'; '.join(differences)} (policy / table)"
+            raise FileError(message, "train it again on this table")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "columns": list(self.columns),
+            "configurations": [list(row) for row in self.configurations],
+            "cost_flops": list(self.cost_flops),
+            "feature_flops": self.feature_flops,
+            "fingerprints": dict(self.fingerprints),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Grid":
+        """From JSON. Raises KeyError, TypeError or ValueError for what is not a grid."""
+        grid = cls(
+            columns=tuple(map(str, content["columns"])),
+            configurations=tuple(tuple(row) for row in content["configurations"]),
+            cost_flops=tuple(map(float, content["cost_flops"])),
+            feature_flops=float(content["feature_flops"]),
+            fingerprints={str(k): str(v) for k, v in dict(content["fingerprints"]).items()},
+        )
+        if not grid.columns or {len(row) for row in grid.configurations} != {len(grid.columns)}:
+            raise ValueError("configurations do not fit their columns")
+        if len(grid.cost_flops) != len(grid) or not np.isfinite(grid.cost_flops).all():
+            raise ValueError("cost_flops: one finite number per configuration expected")
+        return grid
+
+
+def _text(fingerprint: object) -> str:
+    return fingerprint if isinstance(fingerprint, str) else json.dumps(fingerprint, sort_keys=True)
+
+
+def _short(fingerprint: str | None) -> str:
+    return fingerprint[:12] if fingerprint else "unknown"

@@ -1,0 +1,102 @@
+"""Algorithm name -> trainer, and kept policy -> object."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from policies import base
+from policies.base import Progress, StoredPolicy, Trained
+from policies.baselines import RandomMixture, Static, train_random, train_static
+from policies.errors import FileError, UsageError
+from policies.objective import Objective
+from policies.rl import ALGORITHMS, NetworkPolicy
+from policies.rl import train as train_by_reinforcement
+from policies.table import OutcomeTable
+from policies.threshold import Threshold, train_threshold
+
+Trainer = Callable[..., Trained]
+
+_TRAINERS: dict[str, Trainer] = {
+    "static": train_static,
+    "random": train_random,
+    "threshold": train_threshold,
+    **dict.fromkeys(ALGORITHMS, train_by_reinforcement),
+}
+_KINDS: dict[str, type[StoredPolicy]] = {
+    "static": Static,
+    "random": RandomMixture,
+    "threshold": Threshold,
+    **dict.fromkeys(ALGORITHMS, NetworkPolicy),
+}
+
+
+def names() -> list[str]:
+    """The algorithms that `train` knows."""
+    return list(_TRAINERS)
+
+
+def options(algo: str) -> list[str]:
+    """The options of an algorithm. UsageError if it is not known."""
+    fixed = {"table", "objective", "algo", "progress"}
+    return [name for name in signature(_trainer(algo)).parameters if name not in fixed]
+
+
+def train(
+    algo: str,
+    table: OutcomeTable,
+    *,
+    lambda_: float | None = None,
+    flops_target: float | None = None,
+    max_drop: float | None = None,
+    progress: Progress | None = None,
+    **given: Any,
+) -> Trained:
+    """Train on the fit split, choose on the tune split.
+
+    Give one of lambda_ (price of a full run), flops_target (fraction of the full cost) and max_drop (loss
+    of score against the full configuration); by default max_drop=0.01. Other options are the algorithm's,
+    see `options`; one that is None is left at its default.
+
+    Raises UsageError for an unknown algorithm or option, InfeasibleError if nothing meets the target.
+    """
+    trainer = _trainer(algo)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    unknown = [name for name in chosen if name not in options(algo)]
+    if unknown:
+        raise UsageError(f"{algo} has no option {unknown[0]}", f"it has: {', '.join(options(algo))}")
+    if trainer is train_by_reinforcement:
+        chosen |= {"algo": algo, "progress": progress}
+    return trainer(table, Objective(lambda_, flops_target, max_drop), **chosen)
+
+
+def load(path: str | Path, table: OutcomeTable | None = None) -> StoredPolicy:
+    """The policy kept in the folder `path`. Nothing in it can be executed.
+
+    With `table`, also check that it was made for that grid. Raises FileError for anything else.
+    """
+    stored = base.read(path)
+    kind = str(stored.content.get("kind"))
+    if kind not in _KINDS:
+        raise FileError(f"{stored.path}: kind {kind!r} is not known", f"known: {', '.join(_KINDS)}")
+    policy = stored.restore(_KINDS[kind])
+    if policy.kind != kind:
+        raise FileError(f"{stored.path}: says it is {kind} and {policy.kind}")
+    if table is not None:
+        policy.grid.require(table, policy.name)
+    return policy
+
+
+def _trainer(algo: str) -> Trainer:
+    if algo in _TRAINERS:
+        return _TRAINERS[algo]
+    raise UsageError(
+        f"algorithm {algo!r}: not known{did_you_mean(algo, names())}", f"allowed: {', '.join(names())}"
+    )
+
+
+def did_you_mean(given: str, known: Sequence[str]) -> str:
+    """`, did you mean 'ppo'?`, or nothing."""
+    close = difflib.get_close_matches(given, known, n=1)
+    return f", did you mean '{close[0]}'?" if close else ""

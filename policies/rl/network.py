@@ -1,0 +1,169 @@
+"""A small network that looks at features and a price and names a configuration. Plain numpy, no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.base import Decision, IntArray, feature_columns
+from policies.encoding import PRICE_NODES, Actions, Floats, Prices, Standardiser
+from policies.errors import UsageError
+from policies.grid import Grid
+from policies.table import OutcomeTable
+
+CHUNK = 4096
+
+
+def _relu(x: Floats) -> Floats:
+    return np.maximum(x, 0.0)
+
+
+def _tanh(x: Floats) -> Floats:
+    return np.tanh(x)
+
+
+ACTIVATIONS = {"tanh": _tanh, "relu": _relu}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Layers of weights (out, in) and biases (out,), with one activation between them."""
+
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS or not self.weights or len(self.weights) != len(self.biases):
+            raise UsageError(f"a network of {len(self.weights)} layers with activation {self.activation!r}")
+        inner = [self.inputs, *(len(weight) for weight in self.weights)]
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if weight.shape != (inner[i + 1], inner[i]) or bias.shape != (inner[i + 1],):
+                raise UsageError(f"layer {i}: weight {weight.shape} and bias {bias.shape} do not fit")
+            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+                raise UsageError(f"layer {i}: weights are not finite")
+
+    @property
+    def inputs(self) -> int:
+        """Size of the input."""
+        return int(self.weights[0].shape[-1])
+
+    @property
+    def outputs(self) -> int:
+        """Size of the output."""
+        return len(self.biases[-1])
+
+    @property
+    def flops(self) -> int:
+        """FLOPs per sample, 2 per multiply-add of the matrices."""
+        return 2 * sum(int(weight.size) for weight in self.weights)
+
+    def __call__(self, x: npt.NDArray[Any]) -> Floats:
+        """Outputs (n, K) of inputs (n, D), in float64, so that neighbours do not change them."""
+        hidden = np.asarray(x, dtype=np.float64)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = (ACTIVATIONS[self.activation](hidden) if i else hidden) @ weight.T + bias
+        return hidden
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkPolicy:
+    """Chooses by the largest output of a network that sees features and the price `lambda_`.
+
+    kind: the algorithm it was trained with. `at` gives the same policy at another price: one training, all
+    budgets.
+    """
+
+    kind: str
+    grid: Grid
+    feature_names: tuple[str, ...]
+    scale: Standardiser
+    prices: Prices
+    actions: Actions
+    network: Network
+    lambda_: float
+    name: str
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.lambda_) and self.lambda_ >= 0):
+            raise UsageError(f"lambda {self.lambda_}: expected a finite price, 0 or more")
+        n_features = len(self.feature_names)
+        if self.scale.mean.shape != (n_features,) or self.scale.scale.shape != (n_features,):
+            raise UsageError(f"{n_features} features, but a standardiser of {self.scale.mean.shape}")
+        if (self.network.inputs, self.network.outputs) != (n_features + PRICE_NODES, sum(self.actions.sizes)):
+            raise UsageError("the network does not fit its features and actions")
+        for configuration in self.actions.lookup:
+            self.grid.check(configuration)
+
+    @property
+    def own_flops(self) -> int:
+        """The network, and a subtraction and a division per feature."""
+        return self.network.flops + 2 * len(self.feature_names)
+
+    def at(self, lambda_: float) -> "NetworkPolicy":
+        """The same network at another price."""
+        return replace(self, lambda_=float(lambda_))
+
+    def choose(self, features: npt.NDArray[Any]) -> IntArray:
+        """Configurations (n,) for features (n, F) in the order of `feature_names`."""
+        chosen = np.empty(len(features), dtype=np.int64)
+        price = self.prices.code(np.array([self.lambda_]))
+        for start in range(0, len(features), CHUNK):
+            seen = self.scale(features[start : start + CHUNK])
+            inputs = np.concatenate([seen, np.repeat(price, len(seen), axis=0)], axis=1)
+            chosen[start : start + CHUNK] = self.actions.best(self.network(inputs))
+        return chosen
+
+    def select(self, table: OutcomeTable, rows: IntArray) -> Decision:
+        """See policies.base.Policy. FileError if the table lacks a feature."""
+        columns = feature_columns(table, self.feature_names)
+        chosen = self.choose(np.asarray(table.features[rows])[:, columns])
+        overhead = self.own_flops + (table.feature_flops if self.feature_names else 0)
+        return Decision(chosen, table.cost_flops[chosen] + overhead)
+
+    def parameters(self) -> dict[str, Any]:
+        """See policies.base.StoredPolicy."""
+        return {
+            "algo": self.kind,
+            "lambda": self.lambda_,
+            "prices": [self.prices.low, self.prices.high],
+            "actions": self.actions.to_dict(),
+            "activation": self.network.activation,
+            "layers": len(self.network.weights),
+            "feature_names": list(self.feature_names),
+        }
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """See policies.base.StoredPolicy."""
+        layers = enumerate(zip(self.network.weights, self.network.biases, strict=True))
+        named = {
+            f"layer{i}.{part}": array for i, pair in layers for part, array in zip(PARTS, pair, strict=True)
+        }
+        return {"feature_mean": self.scale.mean, "feature_scale": self.scale.scale, **named}
+
+    @classmethod
+    def restore(
+        cls, grid: Grid, name: str, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+    ) -> Self:
+        """See policies.base.StoredPolicy."""
+        layers = range(int(parameters["layers"]))
+        weights, biases = (
+            tuple(arrays[f"layer{i}.{part}"].astype(np.float64) for i in layers) for part in PARTS
+        )
+        low, high = map(float, parameters["prices"])
+        return cls(
+            kind=str(parameters["algo"]),
+            grid=grid,
+            feature_names=tuple(map(str, parameters["feature_names"])),
+            scale=Standardiser(arrays["feature_mean"], arrays["feature_scale"]),
+            prices=Prices(low, high),
+            actions=Actions.from_dict(parameters["actions"]),
+            network=Network(weights, biases, str(parameters["activation"])),
+            lambda_=float(parameters["lambda"]),
+            name=name,
+        )
+
+
+PARTS = ("weight", "bias")
