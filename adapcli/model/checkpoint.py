@@ -127,7 +127,8 @@ def _read(path: Path, model_config: ModelConfig | Mapping[str, Any] | None) -> C
     else:
         content = read_pt(path)
         state = state_in(path, content)
-    return _config(path, content, model_config), _translated(path, state), content
+    described = path.parent / CONFIG if path.suffix == ".safetensors" else path
+    return _config(described, content, model_config), _translated(path, state), content
 
 
 def _header(weights: Path) -> Mapping[str, Any]:
