@@ -78,7 +78,12 @@ class Run:
         return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
 
     def require(self, piece: str) -> Path:
-        """The folder of `piece`; FileError naming the command that makes it if it is not there."""
+        """The folder of `piece`.
+
+        FileError naming the command that makes it if it is not there, or if run.json cannot be read: what is
+        made now could not be recorded.
+        """
+        self.provenance()
         if not self.has(piece):
             name, command = PIECES[piece]
             hint = f"run `{self.command(command)}` first"
@@ -93,8 +98,10 @@ class Run:
         """The folder to write `piece` to (for policies: sub-folder `name`), with its parent made.
 
         resume: None for a command that cannot. UsageError if results, or the unfinished ones of an
-        interrupted command, are there and neither is set, or if both are.
+        interrupted command, are there and neither is set, or if both are. FileError if run.json cannot be
+        read: hours later it could not be written.
         """
+        self.provenance()
         if overwrite and resume:
             raise UsageError("--overwrite and --resume exclude each other")
         target = self.folder / piece / name
@@ -113,9 +120,14 @@ class Run:
         path = self.folder / "run.json"
         if not path.exists():
             return {}
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            raise FileError(f"{path}: not a run.json of version {SCHEMA_VERSION}")
+        hint = "it only tells how the results came about: move it away to go on without"
+        try:
+            content = read_json(path)
+        except FileError as error:
+            raise FileError(error.message, hint) from error
+        known = isinstance(content, dict) and content.get("schema_version") == SCHEMA_VERSION
+        if not known or not isinstance(content.get("commands", []), list):
+            raise FileError(f"{path}: not a run.json of version {SCHEMA_VERSION}", hint)
         return content
 
     def record(self, **facts: Any) -> None:

@@ -148,10 +148,22 @@ def test_passwords_and_broken_encodings_are_not_recorded(run, monkeypatch):
     assert json.loads(text)["path"] == "\\xff.pt"
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"schema_version": 99}', "not json"])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "commands": 5}', "not json"]
+)
 def test_a_damaged_record_is_refused_and_kept(run, content):
     run.folder.mkdir()
     (run.folder / "run.json").write_text(content)
     with pytest.raises(FileError, match=r"run\.json"):
         run.record(seed=1)
     assert (run.folder / "run.json").read_text() == content
+
+
+def test_a_damaged_record_is_told_before_the_work_not_after(run):
+    fill(run.table)
+    (run.folder / "run.json").write_text("not json")
+    with pytest.raises(FileError, match=r"run\.json") as caught:
+        run.require("table")
+    assert "move it away" in caught.value.hint
+    with pytest.raises(FileError, match=r"run\.json"):
+        run.claim("search")
