@@ -154,9 +154,8 @@ def _config(
         raise FileError(f"{path}: holds no config", "pass model_config= with the architecture")
     if header.get("format", FORMAT) != FORMAT:
         raise FileError(f"{path}: its format is not {FORMAT}", "it may need a newer adap")
-    own = "format" in header or set(config) <= set(ModelConfig.model_fields)
     try:
-        return ModelConfig.from_dict(config) if own else ModelConfig.from_published(config)
+        return ModelConfig.from_dict(config) if "format" in header else ModelConfig.from_published(config)
     except FileError as error:
         raise FileError(f"{path}: {error.message}", error.hint) from error
 

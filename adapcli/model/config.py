@@ -137,7 +137,7 @@ class ModelConfig(BaseModel):
 
     @classmethod
     def from_published(cls, values: Mapping[str, Any]) -> "ModelConfig":
-        """Build from the keys of a published `config.json` or training configuration.
+        """Build from the keys of a published `config.json` or training configuration; own keys are known too.
 
         FileError names unknown keys, wrong types and values out of range.
         """

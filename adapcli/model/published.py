@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from adapcli.errors import FileError
-from adapcli.model.config import shown
+from adapcli.model.config import ModelConfig, shown
 
 _RENAMED = {
     "mask_token_grans": "token_granularities",
@@ -18,26 +18,6 @@ _RENAMED = {
     "mask_type": "mask",
     "ffn_layer": "ffn",
     "ls_init_values": "layer_scale_init",
-}
-_SAME = {
-    "task",
-    "embed_dim",
-    "num_heads",
-    "depth",
-    "max_latent_tokens",
-    "ffn_ratio",
-    "patch_size",
-    "in_channels",
-    "num_classes",
-    "output_feat_dim",
-    "use_embed_ffn",
-    "use_output_ffn",
-    "qkv_bias",
-    "proj_bias",
-    "rope_theta",
-    "num_bins",
-    "min_depth",
-    "max_depth",
 }
 # Keys that do not change what an evaluated model computes, and the values this code stands for (None: any).
 _WITHOUT_EFFECT: dict[str, tuple[object, ...] | None] = {
@@ -55,12 +35,12 @@ _PREFIX = re.compile(r"^(?:(?:module|_orig_mod|backbone)\.)+")
 
 
 def translate_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Published keys to ModelConfig's. FileError for a key or value this code does not know."""
+    """Published keys to ModelConfig's, which may stand among them. FileError for any other."""
     if not isinstance(values, Mapping):
         raise FileError(f"model config: expected an object with fields, got {type(values).__name__}")
     translated: dict[str, Any] = {}
     for key, value in values.items():
-        if key in _SAME or key in _RENAMED:
+        if key in ModelConfig.model_fields or key in _RENAMED:
             name = _RENAMED.get(key, key)
             if name in translated and not _agree(translated[name], value):
                 raise FileError(f"model config: {key}: given twice, under two names")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load as parse_bytes
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -44,9 +45,17 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             header_bytes = int.from_bytes(file.read(8), "little")
         if header_bytes > MAX_HEADER_BYTES:
             raise ValueError("header too large")
-        return load_file(path)
+        return _parsed(path)
     except Exception as error:  # a damaged file can fail anywhere
         raise FileError(f"{path}: not a usable safetensors file: {_reason(error)}") from error
+
+
+def _parsed(path: Path) -> dict[str, Tensor]:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # safetensors opens no file whose name is not UTF-8
+        return parse_bytes(path.read_bytes())
+    return load_file(path)
 
 
 def read_pt(path: Path) -> dict[str, Any]:
