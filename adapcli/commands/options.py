@@ -67,7 +67,7 @@ Batch = Annotated[
 Seed = Annotated[int, typer.Option("--seed", parser=whole(0, 2**32 - 1), metavar="N", help="Random seed.")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", parser=whole(1, 1024), metavar="N", help="Torch threads (torch's own choice)."),
+    typer.Option("--threads", parser=whole(1, 1024), metavar="N", help="Torch threads (1 for small models)."),
 ]
 Limit = Annotated[
     int | None,

@@ -76,14 +76,15 @@ def sweep(
 
     Writes the outcome table, from which searches, policies and reports are made.
     """
-    from adapcli.measure.device import resolve, set_threads
+    from adapcli.measure.device import resolve, set_threads, suggested_threads
+    from adapcli.model.flops import flops
     from adapcli.run import Run
     from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
-    set_threads(threads)
     model, source = open_checkpoint(console, ckpt)
+    set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
     space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
     target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
     samples = Samples.open(

@@ -64,3 +64,8 @@ def test_a_description_tells_what_measurements_depend_on():
 
 def test_memory_is_plausible():
     assert 0 < device.peak_memory_bytes() < device.memory_bytes()
+
+
+def test_small_models_get_one_thread_and_large_ones_torchs_choice():
+    assert device.suggested_threads(8e6) == 1
+    assert device.suggested_threads(76e9) is None
