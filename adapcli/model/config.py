@@ -1,11 +1,11 @@
 """The architecture of one model as plain, validated data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from adapcli.errors import FileError
+from adapcli.errors import FileError, UsageError
 from adapcli.space import ConfigSpace, Configuration
 
 Task = Literal["classification", "features", "distillation", "segmentation", "depth"]
@@ -116,6 +116,26 @@ class ModelConfig(BaseModel):
     def has_prefix_property(self) -> bool:
         """Whether the first t tokens of a longer run equal a run with t tokens (not with mask none)."""
         return self.mask != "none"
+
+    def check(self, configuration: Configuration) -> None:
+        """Raise UsageError, naming what is allowed, unless such a model can run `configuration`.
+
+        Any number of tokens, and any width up to embed_dim, can be run, whether trained for or not.
+        """
+        if configuration.tokens < 1:
+            raise UsageError(f"tokens {configuration.tokens}: expected 1 or more")
+        if not 1 <= configuration.depth <= self.depth:
+            raise UsageError(f"depth {configuration.depth}: not allowed", f"allowed: 1..{self.depth}")
+        widths = configuration.widths()
+        if len(widths) != configuration.depth:
+            raise UsageError(f"width: {len(widths)} values for depth {configuration.depth}")
+        self.check_widths(widths)
+
+    def check_widths(self, widths: Iterable[int]) -> None:
+        """Raise UsageError unless every width has a hidden unit and is at most embed_dim."""
+        for width in widths:
+            if width > self.embed_dim or self.hidden(width) < 1:
+                raise UsageError(f"width {width}: not allowed", f"allowed: up to {self.embed_dim}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from adapcli.errors import UsageError
 from adapcli.model.attention import Attention, group_ends
 from adapcli.model.config import ModelConfig
 from adapcli.space import Configuration
@@ -31,8 +32,11 @@ def flops(
     """FLOPs of one image through `configuration`, everything included up to and with one readout.
 
     image_size: pixels, one side or (height, width); default: the size the model was made for.
+    Raises UsageError for what cannot be run, and for words that name no convention.
     """
     size = _pair(config, image_size)
+    config.check(configuration)
+    _check(size, config.patch_size, readout, attention)
     return (
         input_flops(config, size)
         + trunk_flops(config, configuration, size, attention)
@@ -151,6 +155,15 @@ def memory_bytes(
     embed = patches * (3 * d + (gated * config.hidden(d) if config.use_embed_ffn else 0))
     block = t * (2 * d + max(4 * d, gated * max(config.hidden(w) for w in configuration.widths())))
     return bytes_per_value * (weights + batch * max(embed, patches * d + block))
+
+
+def _check(size: tuple[int, int], patch_size: int, readout: str, attention: str) -> None:
+    if min(size) < patch_size:
+        raise UsageError(f"image size {size[0]} x {size[1]}: smaller than a patch of {patch_size}")
+    if readout not in ("plain", "folded"):
+        raise UsageError(f"readout {readout!r}: expected 'plain' or 'folded'")
+    if attention not in ("block", "dense"):
+        raise UsageError(f"attention {attention!r}: expected 'block' or 'dense'")
 
 
 def _pair(config: ModelConfig, image_size: int | tuple[int, int] | None) -> tuple[int, int]:

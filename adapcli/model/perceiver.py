@@ -126,7 +126,11 @@ class AdaPerceiver(nn.Module):
         attention: Attention = "block",
     ) -> Plan:
         """Check a configuration and work out what the blocks need to know."""
-        _check(configuration, self.config, widths, batch)
+        self.config.check(configuration)
+        if widths is not None:
+            self.config.check_widths(widths)
+            if len(widths) != batch:
+                raise UsageError(f"widths: {len(widths)} values for a batch of {batch}")
         _check_mask(granularities, attention)
         hidden: tuple[int | Tensor, ...]
         if widths is None:
@@ -213,19 +217,3 @@ def _check_mask(granularities: Sequence[int] | None, attention: str) -> None:
     ends = list(granularities)
     if not ends or ends[0] < 1 or ends != sorted(set(ends)):
         raise UsageError(f"granularities {ends}: expected distinct positive numbers in ascending order")
-
-
-def _check(
-    configuration: Configuration, config: ModelConfig, widths: Sequence[int] | None, batch: int
-) -> None:
-    if configuration.tokens < 1:
-        raise UsageError(f"tokens {configuration.tokens}: expected 1 or more")
-    if not 1 <= configuration.depth <= config.depth:
-        raise UsageError(f"depth {configuration.depth}: not allowed", f"allowed: 1..{config.depth}")
-    if len(configuration.widths()) != configuration.depth:
-        raise UsageError(f"width: {len(configuration.widths())} values for depth {configuration.depth}")
-    if widths is not None and len(widths) != batch:
-        raise UsageError(f"widths: {len(widths)} values for a batch of {batch}")
-    for width in (*configuration.widths(), *(widths or ())):
-        if width > config.embed_dim or config.hidden(width) < 1:
-            raise UsageError(f"width {width}: not allowed", f"allowed: up to {config.embed_dim}")

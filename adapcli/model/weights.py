@@ -18,8 +18,8 @@ from torch import Tensor
 
 from adapcli.errors import FileError
 
-MAX_HEADER_BYTES = 16 * 1024 * 1024
-MAX_PROGRAM_BYTES = 64 * 1024 * 1024
+MAX_HEADER_BYTES = 4 * 1024 * 1024
+MAX_PROGRAM_BYTES = 8 * 1024 * 1024
 MAX_TUPLE_VALUES = 256
 MAX_INTEGER_BYTES = 8
 

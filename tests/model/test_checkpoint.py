@@ -112,6 +112,7 @@ def test_a_checkpoint_is_replaced(make_model, images, tmp_path, name):
     assert names(tmp_path) == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["folder", "file.pt"])
 def test_a_process_killed_while_saving_leaves_the_old_checkpoint(model, images, tmp_path, name):
     saved(model, tmp_path / name)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from adapcli.errors import UsageError
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import (
     flops,
@@ -97,6 +98,7 @@ def run_folded(model, x, configuration, readout, attention):
         model.output_adapter_feat(written)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(calls(), st.sampled_from(("dense", "block")))
 def test_plain_flops_equal_the_counter(call, attention):
@@ -248,3 +250,21 @@ def test_memory_counts_the_weights_of_the_full_model_within_a_tenth(make_config)
         weights = 4 * sum(p.numel() for p in AdaPerceiver(config).parameters())
     estimate = memory_bytes(config, config.full_configuration, batch=0)
     assert estimate == pytest.approx(weights, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "options", "message"),
+    [
+        (Configuration(4, 24, 99), {}, "depth 99"),
+        (Configuration(0, 24, 1), {}, "tokens 0"),
+        (Configuration(4, 25, 1), {}, "width 25"),
+        (Configuration(4, (24, 24), 1), {}, "2 values for depth 1"),
+        (Configuration(4, 24, 1), {"readout": "fold"}, "readout 'fold'"),
+        (Configuration(4, 24, 1), {"attention": "flex"}, "attention 'flex'"),
+        (Configuration(4, 24, 1), {"image_size": 3}, "image size 3 x 3"),
+        (Configuration(4, 24, 1), {"image_size": (12, 0)}, "image size 12 x 0"),
+    ],
+)
+def test_the_cost_of_what_cannot_be_run_is_refused(make_config, configuration, options, message):
+    with pytest.raises(UsageError, match=message):
+        flops(make_config(), configuration, **options)

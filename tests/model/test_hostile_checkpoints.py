@@ -156,6 +156,7 @@ def test_payloads_are_not_run(tmp_path):
     assert ran.exists()  # the payload does work where it is let
 
 
+@pytest.mark.slow
 def test_payloads_are_not_run_where_the_environment_asks_for_unsafe_loading(tmp_path):
     ran = tmp_path / "ran"
     folder = tmp_path / "files"
@@ -249,6 +250,11 @@ def test_compressed_records_are_not_blown_up(tmp_path, part):
     path = archive(tmp_path / "m.pt", program, {0: zeros} if part == "record" else {}, compressed=True)
     assert path.stat().st_size < 1 << 20
     refused(path, "larger than the file", {"num_classes": 2})
+
+
+def test_a_program_too_long_to_be_a_state_dict_is_not_read_through(tmp_path):
+    program = b"\x80\x02](" + b"N" * (9 << 20) + b"e."
+    refused(archive(tmp_path / "m.pt", program), "its pickle is too large", {"num_classes": 2})
 
 
 def test_two_programs_in_one_archive_are_not_confused(tmp_path):
