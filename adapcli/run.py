@@ -122,13 +122,13 @@ class Run:
             return {}
         hint = "it only tells how the results came about: move it away to go on without"
         try:
-            content = read_json(path)
+            content: Any = read_json(path)
         except FileError as error:
             raise FileError(error.message, hint) from error
         known = isinstance(content, dict) and content.get("schema_version") == SCHEMA_VERSION
         if not known or not isinstance(content.get("commands", []), list):
             raise FileError(f"{path}: not a run.json of version {SCHEMA_VERSION}", hint)
-        return content
+        return dict(content)
 
     def record(self, **facts: Any) -> None:
         """Add the running command to run.json, with what it wants kept: JSON values by name.

@@ -61,6 +61,8 @@ class Trainer:
         if resume and (self.folder / "state.pt").exists():
             self._restore(read_state(self.folder, self.recipe))
         else:
+            # An earlier run's state must not be what an interrupted new one is resumed from.
+            (self.folder / "state.pt").unlink(missing_ok=True)
             _truncate_metrics(self.folder / "metrics.jsonl", 0)
         self.model.train()
         recent: list[dict[str, float]] = []
