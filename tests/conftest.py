@@ -3,8 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from adapcli.model.config import ModelConfig
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.preprocessing import Preprocessing
 from policies.table import OutcomeTable
+
+torch.set_num_threads(1)  # two threads on a busy machine are many times slower
 
 
 def build_table(n_samples=200, *, tokens=(1, 2, 4), widths=(8, 16), depths=(1, 2, 3), seed=0, **changed):
@@ -42,3 +48,45 @@ def build_table(n_samples=200, *, tokens=(1, 2, 4), widths=(8, 16), depths=(1, 2
 @pytest.fixture(scope="session")
 def make_table():
     return build_table
+
+
+SMALL = {
+    "embed_dim": 24,
+    "num_heads": 2,
+    "depth": 3,
+    "max_latent_tokens": 8,
+    "token_granularities": (1, 2, 5, 8),
+    "widths": (6, 13, 24),
+    "image_size": 16,
+    "patch_size": 8,
+    "in_channels": 1,
+    "num_classes": 7,
+    "layer_scale_init": 0.7,
+    "token_init_std": 0.5,
+}
+
+
+def build_config(**changed):
+    return ModelConfig(**(SMALL | changed))
+
+
+def build_model(seed=0, class_names=(), **changed):
+    """Random weights everywhere: no bias is 0, no gain 1."""
+    torch.manual_seed(seed)
+    config = build_config(**changed)
+    preprocessing = Preprocessing(config.image_size, config.image_size, (0.2,), (0.4,))
+    model = AdaPerceiver(config, preprocessing=preprocessing, class_names=class_names).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_config():
+    return build_config
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    return build_model

@@ -11,7 +11,7 @@ from torch import Tensor
 from adapcli.data.dataset import Batch
 from adapcli.data.features import image_features
 from adapcli.evaluation.outcomes import SIGNAL_NAMES, outcomes
-from adapcli.sweep.passes import GridPass
+from adapcli.evaluation.passes import GridPass
 
 Rows = dict[str, NDArray[np.generic]]
 

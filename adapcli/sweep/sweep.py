@@ -14,13 +14,13 @@ from adapcli import __version__
 from adapcli.data.features import feature_flops, feature_names
 from adapcli.errors import FileError, UsageError
 from adapcli.evaluation.outcomes import SIGNAL_NAMES
+from adapcli.evaluation.passes import GridPass, pass_flops
 from adapcli.measure.device import describe
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import flops, increments, memory_bytes, readout_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import ConfigSpace, Configuration
 from adapcli.sweep.fingerprints import checkpoint_fingerprint, refuse_other
-from adapcli.sweep.passes import GridPass, pass_flops
 from adapcli.sweep.samples import Samples
 from adapcli.sweep.scoring import Rows, score_batch
 from policies.table import OutcomeTable, OutcomeTableWriter

@@ -91,20 +91,16 @@ def describe(model: AdaPerceiver, test: DigitsDataset) -> dict[str, Any]:
     """What a model card says: accuracy and FLOPs (executed convention) of every configuration."""
     config, accuracy = model.config, grid_accuracy(model, test)
     space = config.space
-    rows = []
-    for c in space:
-        assert isinstance(c.width, int)
-        where = (space.widths.index(c.width), space.depths.index(c.depth), space.tokens.index(c.tokens))
-        cost = flops(config, c, readout="folded", attention="block")
-        rows.append(
-            {
-                "tokens": c.tokens,
-                "width": c.width,
-                "depth": c.depth,
-                "cost_flops": cost,
-                "accuracy": round(float(accuracy[where]), 5),
-            }
-        )
+    rows: list[dict[str, Any]] = [
+        {
+            "tokens": c.tokens,
+            "width": c.width,
+            "depth": c.depth,
+            "cost_flops": flops(config, c, readout="folded", attention="block"),
+            "accuracy": round(float(accuracy.flatten()[index]), 5),
+        }
+        for index, c in enumerate(space)
+    ]
     parameters = sum(p.numel() for p in model.parameters())
     span = rows[-1]["cost_flops"] / rows[0]["cost_flops"]
     return {

@@ -22,11 +22,11 @@ from torch import Tensor
 
 import adapcli
 from adapcli.data.dataset import Batch
+from adapcli.evaluation.passes import GridPass, Pass, pass_flops
 from adapcli.measure.device import peak_memory_bytes
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
-from adapcli.sweep.passes import GridPass, Pass, pass_flops
 from adapcli.sweep.samples import Samples
 from adapcli.sweep.scoring import outcomes, score_batch
 from adapcli.sweep.sweep import Sweep

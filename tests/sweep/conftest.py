@@ -1,4 +1,4 @@
-"""Small random models, and samples made of numbers."""
+"""Samples made of numbers."""
 
 from dataclasses import dataclass, field
 
@@ -6,43 +6,7 @@ import pytest
 import torch
 
 from adapcli.data.dataset import Batch
-from adapcli.model.config import ModelConfig
-from adapcli.model.perceiver import AdaPerceiver
-from adapcli.model.preprocessing import Preprocessing
 from adapcli.sweep.samples import Samples
-
-torch.set_num_threads(1)
-
-SMALL = {
-    "embed_dim": 24,
-    "num_heads": 2,
-    "depth": 3,
-    "max_latent_tokens": 8,
-    "token_granularities": (1, 2, 5, 8),
-    "widths": (6, 13, 24),
-    "image_size": 16,
-    "patch_size": 8,
-    "in_channels": 1,
-    "num_classes": 7,
-    "layer_scale_init": 0.7,
-    "token_init_std": 0.5,
-}
-
-
-def build_config(**changed):
-    return ModelConfig(**(SMALL | changed))
-
-
-def build_model(seed=0, class_names=(), **changed):
-    """Random weights everywhere: no bias is 0, no gain 1."""
-    torch.manual_seed(seed)
-    config = build_config(**changed)
-    preprocessing = Preprocessing(config.image_size, config.image_size, (0.2,), (0.4,))
-    model = AdaPerceiver(config, preprocessing=preprocessing, class_names=class_names).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
 
 
 @dataclass
@@ -82,16 +46,6 @@ def build_samples(sizes=(13, 4, 9, 17), seed=0, classes=7):
     splits = dict(zip(("fit", "tune", "calibration", "test"), sizes, strict=True))
     data = {split: Numbers(split, size, seed, classes) for split, size in splits.items()}
     return Samples(data, {"name": "numbers", "seed": seed, "limits": dict(splits)})
-
-
-@pytest.fixture(scope="session")
-def make_config():
-    return build_config
-
-
-@pytest.fixture(scope="session")
-def make_model():
-    return build_model
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapcli.errors import UsageError
+from adapcli.evaluation import passes
+from adapcli.evaluation.passes import GridPass, pass_flops, plan_passes
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import ConfigSpace, Configuration
-from adapcli.sweep import passes
-from adapcli.sweep.passes import GridPass, pass_flops, plan_passes
 
 
 def images(n: int = 3, seed: int = 0) -> torch.Tensor:
