@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapcli import __version__
 from adapcli.report import labels, markdown, page, style
-from adapcli.report.document import Document, Section
+from adapcli.report.document import Document, Drawing, Section
 from adapcli.report.findings import Findings, gather
 from adapcli.report.sections import (
     axes,
@@ -85,17 +85,23 @@ def compose(findings: Findings, other: Findings | None, *, made: str) -> Documen
 
 def write(document: Document, folder: Path, *, progress: Progress = lambda done, total: None) -> None:
     """Write the page, the text, and every figure and table into `folder`."""
-    drawings = list(document.drawings())
+    drawings, drawn = list(document.drawings()), {}
     for done, drawing in enumerate(drawings):
-        progress(done, len(drawings) + 1)
-        figure = drawing.draw(style.WIDE)
-        write_bytes(folder / "figures" / f"{drawing.name}.png", style.to_png(figure))
-        write_text(folder / "figures" / f"{drawing.name}.svg", style.to_svg(figure))
+        progress(done, len(drawings))
+        drawn[drawing.name] = _write_figure(drawing, folder / "figures")
     for grid in document.grids():
         write_csv(folder / "tables" / f"{grid.name}.csv", grid.frame)
     write_text(folder / TEXT, markdown.render(document))
-    write_text(folder / INDEX, page.render(document))
-    progress(len(drawings) + 1, len(drawings) + 1)
+    write_text(folder / INDEX, page.render(document, drawn))
+    progress(len(drawings), len(drawings))
+
+
+def _write_figure(drawing: Drawing, folder: Path) -> str:
+    """Write a figure as PNG and SVG; returns it as the page takes it."""
+    wide = drawing.draw(style.WIDE)
+    write_bytes(folder / f"{drawing.name}.png", style.to_png(wide))
+    write_text(folder / f"{drawing.name}.svg", style.to_svg(wide))
+    return page.inline(drawing, wide)
 
 
 def _model_name(findings: Findings) -> str:

@@ -79,19 +79,20 @@ def _example(findings: "Findings", data: "Dataset", preprocessing: "Preprocessin
     names = [str(name) for name in findings.table.meta.get("class_names", [])]
     target = int(findings.table.samples["target"].iloc[row])
     share = float(np.mean(findings.table.score[row]))
-    lines = [f"right in {percent(share, 0)}", *_answers(findings, place, row, names)]
+    lines = [f"right in {percent(share, 0)}", *_answers(findings, row, names)]
     pixels = denormalise(batch.images, preprocessing)[0].numpy()
     return Example(_png(pixels), _class_name(names, target), lines)
 
 
-def _answers(findings: "Findings", place: int, row: int, names: list[str]) -> list[str]:
-    lines = []
-    for policy in findings.policies:
-        index = int(policy.configuration[place])
-        line = f"{policy.name}: {labels.configuration(findings.table.configs, index)}"
-        if findings.table.prediction is not None:
-            right = findings.table.score[row, index] > 0
-            line += " ✓" if right else f" ✗ {_class_name(names, int(findings.table.prediction[row, index]))}"
+def _answers(findings: "Findings", row: int, names: list[str]) -> list[str]:
+    """What each policy ran for the sample, and whether its answer was right."""
+    table, lines = findings.table, []
+    for judged in findings.policies:
+        index = judged.choice(table, row)
+        line = f"{judged.name}: {labels.configuration(table.configs, index)}"
+        if table.prediction is not None:
+            answer = _class_name(names, int(table.prediction[row, index]))
+            line += " ✓" if table.score[row, index] > 0 else f" ✗ {answer}"
         lines.append(line)
     return lines
 

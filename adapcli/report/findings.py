@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from adapcli.errors import FileError
 from adapcli.report import labels, tables
 from adapcli.report.marks import Curve, Mark
-from adapcli.report.policies import Evaluated, evaluate_all, evaluate_oracles
+from adapcli.report.policies import Judged, judge_all
 from adapcli.report.units import CostUnit
 from adapcli.run import Run
-from policies import pareto
+from policies.evaluate import baselines
 from policies.statistics import Interval
 from policies.table import OutcomeTable
 
@@ -37,8 +37,8 @@ class Findings:
     table: OutcomeTable
     configs: pd.DataFrame
     search: "SearchResult | None"
-    policies: list[Evaluated]
-    oracles: list[Evaluated]
+    policies: list[Judged]
+    oracles: list[Judged]
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
 
@@ -78,25 +78,21 @@ class Findings:
         return None if self.search is None or self.search.choice is None else self.search.choice.index
 
     @cached_property
-    def corners(self) -> NDArray[np.intp]:
-        """Corners of the static front: the hull of the calibration split (of test, if it is empty)."""
-        return front_corners(self.table)
-
-    @cached_property
     def front(self) -> Curve:
-        """Static choices and their mixtures: chosen on the calibration split, scored on the test split."""
-        scores = self.configs["score"].to_numpy(np.float64)
-        return Curve("static front", self.table.cost_flops[self.corners], scores[self.corners])
+        """The best static choices and their mixtures, with hindsight of the test split: the hardest rival."""
+        hull = self.configs[self.configs["on_hull"]].sort_values("cost_flops")
+        columns = (hull[name].to_numpy(np.float64) for name in ("cost_flops", "score"))
+        return Curve("static front", *columns)
 
     @cached_property
-    def best_policy(self) -> Evaluated | None:
-        """The policy that saves most against static choices of equal score; without any, against full."""
-        if not self.policies:
-            return None
-        return max(
-            self.policies,
-            key=lambda e: (e.saving_static.mean if e.saving_static else -np.inf, e.saving_full.mean),
-        )
+    def best_policy(self) -> Judged | None:
+        """Of the policies not clearly worse than the static choice (else of all), the one that saves most.
+
+        Saving is against static choices of equal score, on the test split.
+        """
+        least = self.score(self.chosen).mean if self.chosen is not None else 0.0
+        good = [p for p in self.policies if p.evaluation.score.high >= least] or self.policies
+        return max(good, key=lambda p: p.evaluation.saving_static.mean, default=None)
 
     def command(self, command: str) -> str:
         """What to type to run `command` on this run."""
@@ -115,8 +111,10 @@ class Findings:
         if self.chosen is not None and self.chosen != full:
             label = f"chosen: {labels.configuration(self.table.configs, self.chosen)}"
             marks.append(Mark(label, "chosen", self.score(self.chosen), self.table.cost_flops[self.chosen]))
-        marks += [Mark(e.name, "policy", e.score, e.cost_flops) for e in self.policies]
-        return marks + [Mark(e.name, "oracle", e.score, e.cost_flops) for e in self.oracles]
+        judged = [*self.policies, *self.oracles]
+        return marks + [
+            Mark(j.name, j.kind, j.evaluation.score, j.evaluation.cost_flops.mean) for j in judged
+        ]
 
 
 def gather(run: Run) -> Findings:
@@ -125,22 +123,17 @@ def gather(run: Run) -> Findings:
     if not len(table.rows(SPLIT)):
         raise FileError(f"{run.table}: no {SPLIT} samples to report on", "sweep more samples: adap sweep")
     warnings: list[str] = []
+    rivals = baselines(table, SPLIT)
     return Findings(
         run=run,
         table=table,
-        configs=tables.configurations(table, SPLIT),
+        configs=tables.configurations(table, rivals.statics, SPLIT),
         search=_search(run, table, warnings),
-        policies=evaluate_all(run, table, warnings),
-        oracles=evaluate_oracles(table),
+        policies=judge_all(run, table, SPLIT, warnings),
+        oracles=[Judged(oracle.name, "oracle", oracle) for oracle in rivals.oracles],
         provenance=run.provenance(),
         warnings=warnings,
     )
-
-
-def front_corners(table: OutcomeTable) -> NDArray[np.intp]:
-    """Indices of the configurations whose mixtures are the best static choices, cheapest first."""
-    rows = table.rows("calibration") if len(table.rows("calibration")) else table.rows(SPLIT)
-    return pareto.hull(table.cost_flops, np.asarray(table.score[rows]).mean(0, dtype=np.float64))
 
 
 def _search(run: Run, table: OutcomeTable, warnings: list[str]) -> "SearchResult | None":

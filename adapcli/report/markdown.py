@@ -21,7 +21,7 @@ def render(document: Document) -> str:
     parts = [f"# {escape(document.title)}", escape(document.subtitle), *map(_answer, document.answers)]
     parts += [f"> {escape(warning)}" for warning in document.warnings]
     parts += [_section(section) for section in document.sections]
-    parts.append(f"Made {document.made} by adap {document.version}.")
+    parts.append(escape(f"Made {document.made} by adap {document.version}."))
     return "\n\n".join(parts) + "\n"
 
 

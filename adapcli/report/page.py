@@ -2,27 +2,31 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from adapcli.report import style
 from adapcli.report.document import Block, Document, Drawing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def render(document: Document) -> str:
-    """The page. Every text is escaped, figures are inline SVG in two layouts, pictures are base64 PNG."""
+
+def render(document: Document, drawn: Mapping[str, str]) -> str:
+    """The page; every text in it is escaped. drawn: name -> figure, as `inline` gives it."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["tied"] = tied
-    environment.filters["kind"] = kind
-    environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
-    environment.globals["svg"] = lambda drawing: Markup(_both(drawing))
+    environment.filters |= {"tied": tied, "kind": kind, "base64": _base64}
     source = files("adapcli.report").joinpath("template.html").read_text("utf-8")
-    light, dark = _colours(document)
-    return environment.from_string(source).render(document=document, light=light, dark=dark) + "\n"
+    svg = {name: Markup(figure) for name, figure in drawn.items()}
+    light, dark = _colours("".join(drawn.values()))
+    page = environment.from_string(source).render(document=document, svg=svg, light=light, dark=dark)
+    return page + "\n"
 
 
 def kind(block: Block) -> str:
@@ -32,19 +36,27 @@ def kind(block: Block) -> str:
 
 def tied(text: str) -> str:
     """`text` that does not break inside an amount: 2 000, 83.1 %, ± 0.4."""
-    return re.sub(r"(?<=\d) (?=\d{3}(?!\d)|%|±)|(?<=±) ", "\u00a0", text)
+    return re.sub(r"(?<=\d) (?=\d{3}(?!\d)|%)|(?<=[\d%]) (?=±)|(?<=±) ", "\u00a0", text)
 
 
-def _both(drawing: Drawing) -> str:
-    """The figure for wide and for narrow screens; the style sheet shows one of them."""
+def inline(drawing: Drawing, wide: "Figure | None" = None) -> str:
+    """The figure as SVG for wide and for narrow screens; the style sheet shows one of them.
+
+    wide: the figure as already drawn for wide screens, if it was.
+    """
     parts = []
     for layout in style.LAYOUTS:
-        svg = style.inline_svg(drawing.draw(layout), f"{drawing.name}-{layout.name}", alt=drawing.alt)
+        figure = wide if wide is not None and layout == style.WIDE else drawing.draw(layout)
+        svg = style.inline_svg(figure, f"{drawing.name}-{layout.name}", alt=drawing.alt)
         parts.append(f'<div class="{layout.name}">{svg}</div>')
     return "".join(parts)
 
 
-def _colours(document: Document) -> tuple[dict[str, str], dict[str, str]]:
-    """CSS variable -> colour, on a light and on a dark page."""
-    dark = style.dark_colours()
+def _colours(svg: str) -> tuple[dict[str, str], dict[str, str]]:
+    """CSS variable -> colour, on a light and on a dark page, for the colours that figures use."""
+    dark = {c: d for c, d in style.dark_colours().items() if f"var({style.variable(c)})" in svg}
     return {style.variable(c): c for c in dark}, {style.variable(c): dark[c] for c in dark}
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,42 +1,43 @@
-"""Policies of a run, as `policies.evaluate` measures them on the test split."""
+"""The policies of a run, loaded and judged on the test split by `policies.evaluate`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from adapcli.errors import FileError
 from adapcli.run import Run
-from policies.statistics import Interval
+from policies import registry
+from policies.base import Policy
+from policies.evaluate import Evaluation, evaluate
 from policies.table import OutcomeTable
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
-    """A policy or an oracle on the test split.
-
-    cost_flops: mean per sample, features and network included; overhead_flops: these two; saving_full: part
-    of the full configuration's cost; saving_static: part of what static choices as good cost, None if there
-    are none; configuration (n,): what was used for each sample.
-    """
+class Judged:
+    """A policy, or an oracle that none can be, under the name that people see, with its evaluation."""
 
     name: str
-    kind: str
-    score: Interval
-    change: Interval
-    cost_flops: float
-    overhead_flops: float
-    saving_full: Interval
-    saving_static: Interval | None
-    configuration: NDArray[np.int64]
-    settings: dict[str, Any]
+    kind: Literal["policy", "oracle"]
+    evaluation: Evaluation
+    policy: Policy | None = None
+
+    def choice(self, table: OutcomeTable, row: int) -> int:
+        """The configuration that a policy answers the sample at `row` with."""
+        assert self.policy is not None
+        return int(self.policy.select(table, np.array([row])).configuration[0])
 
 
-def evaluate_all(run: Run, table: OutcomeTable, warnings: list[str]) -> list[Evaluated]:
-    """The policies in the run folder, in alphabetical order."""
-    return []
+def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) -> list[Judged]:
+    """The policies in the run folder, by the names of their folders.
 
-
-def evaluate_oracles(table: OutcomeTable) -> list[Evaluated]:
-    """Bounds that no policy reaches."""
-    return []
+    One that was made for another table is left out, and `warnings` says so. FileError for a damaged one.
+    """
+    found = []
+    for name in run.policy_names():
+        policy = registry.load(run.policies / name)
+        try:
+            found.append(Judged(name, "policy", evaluate(policy, table, split), policy))
+        except FileError as error:
+            warnings.append(f"Policy {name} is left out: {error.message}.")
+    return found

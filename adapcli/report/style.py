@@ -105,12 +105,15 @@ LAYOUTS = (WIDE, NARROW)
 
 
 def styled(draw: "Callable[Parameters, Figure]") -> "Callable[Parameters, Figure]":
-    """Draw with the house settings, whatever the user's matplotlibrc says."""
+    """Draw and lay out with the house settings, whatever the user's matplotlibrc says."""
 
     @wraps(draw)
     def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> "Figure":
         with settings():
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, however often it is saved
+            return figure
 
     return drawn
 
@@ -139,11 +142,19 @@ def canvas(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def legend_below(figure: "Figure", axes: "Axes", layout: Layout, **options: Any) -> None:
-    """One legend for the figure, outside the axes, under them."""
+def legend_below(figure: "Figure", axes: "Axes", layout: Layout) -> None:
+    """One legend for the figure, outside the axes, under them, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = options.pop("ncols", 2 if layout.narrow else 4)
-    figure.legend(handles, labels, loc="outside lower left", ncols=min(columns, len(labels)), **options)
+    labels = [shortened(label, 48) for label in labels]
+    inches = 0.45 + 0.065 * max(map(len, labels), default=0)
+    columns = min(max(1, int(layout.width / inches)), len(labels), 4)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns)
+
+
+def shortened(text: str, length: int) -> str:
+    """`text` on one line, with its end replaced by an ellipsis if it is longer than `length`."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def ramp(count: int) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from adapcli.report.build import Report
-from adapcli.report.document import Missing
+from adapcli.report.document import Document, Missing
 from adapcli.report.findings import Findings
 from adapcli.report.units import part, percent, span
 
@@ -29,9 +29,9 @@ def verdict(report: Report) -> list[str]:
     return [f"{answer.label.capitalize()}: {answer.headline}" for answer in report.document.answers]
 
 
-def missing(report: Report) -> list[str]:
+def missing(document: Document) -> list[str]:
     """What the run lacks, and the command that adds it."""
-    blocks = [block for section in report.document.sections for block in section.blocks]
+    blocks = [block for section in document.sections for block in section.blocks]
     return [f"{block.text} {block.command}" for block in blocks if isinstance(block, Missing)]
 
 
@@ -45,7 +45,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "full_flops": findings.full_flops,
         "marks": [asdict(mark) for mark in findings.marks()],
         "warnings": list(findings.warnings),
-        "missing": missing(report),
+        "missing": missing(report.document),
         "figures": [drawing.name for drawing in report.document.drawings()],
         "tables": [grid.name for grid in report.document.grids()],
     }

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from policies import pareto
 from policies.statistics import mean_interval
 from policies.table import OutcomeTable
 from policies.table.schema import AXES
@@ -11,21 +10,22 @@ from policies.table.schema import AXES
 GRID_AXES = tuple(axis for axis in AXES if axis != "model")
 
 
-def configurations(table: OutcomeTable, split: str = "test") -> pd.DataFrame:
-    """A row per configuration: axes, cost, its part of the full one's, score with interval on `split`."""
-    rows = table.rows(split)
-    scores = np.asarray(table.score[rows], np.float64)
+def configurations(table: OutcomeTable, statics: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """A row per configuration: axes, cost, its part of the full one's, score with interval on `split`.
+
+    statics: as `policies.evaluate.baselines` gives them for the same split.
+    """
+    scores = np.asarray(table.score[table.rows(split)])
     intervals = [mean_interval(scores[:, i]) for i in range(table.n_configs)]
-    mean = [interval.mean for interval in intervals]
-    frame = table.configs.copy()
-    frame["fraction"] = table.cost_flops / table.cost_flops[table.full]
-    frame["score"] = mean
-    frame["low"] = [interval.low for interval in intervals]
-    frame["high"] = [interval.high for interval in intervals]
-    frame["agreement"] = np.asarray(table.agreement[rows], np.float64).mean(0)
-    frame["on_front"] = False
-    frame.loc[pareto.front(table.cost_flops, mean), "on_front"] = True
-    return frame
+    return table.configs.assign(
+        fraction=table.cost_flops / table.cost_flops[table.full],
+        score=statics["score"],
+        low=[interval.low for interval in intervals],
+        high=[interval.high for interval in intervals],
+        agreement=statics["agreement"],
+        on_front=statics["on_front"],
+        on_hull=statics["on_hull"],
+    )
 
 
 def axis_effects(configs: pd.DataFrame, full: int) -> pd.DataFrame:

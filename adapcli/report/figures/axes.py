@@ -32,7 +32,7 @@ def axis_effects(effects: pd.DataFrame, *, score_name: str, layout: Layout = sty
         axes.set_title(name)
     for axes in grid[:, 0]:
         percent_axis(axes, score_name)
-    style.legend_below(figure, grid.flat[0], layout, ncols=2)
+    style.legend_below(figure, grid.flat[0], layout)
     return figure
 
 

@@ -22,7 +22,7 @@ def choices(shares: pd.DataFrame, *, layout: Layout = style.WIDE) -> "Figure":
     for axes, axis in zip(grid.flat, axes_names, strict=True):
         _bars(axes, shares[shares["axis"] == axis], names)
         axes.set_title(axis)
-    grid.flat[0].set_yticks(range(len(names)), names)
+    grid.flat[0].set_yticks(range(len(names)), [style.shortened(name, 24) for name in names])
     grid.flat[0].invert_yaxis()
     return figure
 

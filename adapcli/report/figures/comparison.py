@@ -34,5 +34,5 @@ def comparison(
         )
     cost_axis(axes, np.concatenate([curve.cost_flops for curve in curves]), unit)
     percent_axis(axes, score_name)
-    style.legend_below(figure, axes, layout, ncols=1 if layout.narrow else 2)
+    style.legend_below(figure, axes, layout)
     return figure

@@ -35,5 +35,5 @@ def latency(measured: pd.DataFrame, *, unit: CostUnit, layout: Layout = style.WI
     cost_axis(axes, measured["cost_flops"].to_numpy(float), unit, "cost")
     axes.set_ylabel("median latency, ms")
     axes.set_ylim(bottom=0)
-    style.legend_below(figure, axes, layout, ncols=2)
+    style.legend_below(figure, axes, layout)
     return figure

@@ -37,5 +37,12 @@ def _panel(axes: "Axes", curve: "Reliability") -> None:
     centres = [(i + 0.5) * width for i in range(len(share))]
     axes.bar(centres, 100 * share, width * 0.86, color=style.FAINT, zorder=1)
     axes.plot([0, 100], [0, 100], "--", color=style.MUTED, lw=1, zorder=2)
-    axes.plot(100 * curve.confidence[filled], 100 * curve.accuracy[filled], "o-", color=style.BLUE, zorder=3)
+    axes.plot(
+        100 * curve.confidence[filled],
+        100 * curve.accuracy[filled],
+        "o-",
+        color=style.BLUE,
+        zorder=3,
+        clip_on=False,
+    )
     axes.set(xlim=(0, 100), ylim=(0, 102), xticks=range(0, 101, 25), yticks=range(0, 101, 25))

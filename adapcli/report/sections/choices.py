@@ -8,7 +8,7 @@ from adapcli.report.document import Block, Drawing, Gallery, Grid, Section, Text
 from adapcli.report.examples import examples
 from adapcli.report.figures.choices import choices
 from adapcli.report.findings import Findings
-from adapcli.report.policies import Evaluated
+from adapcli.report.policies import Judged
 from adapcli.report.units import percent
 
 MOST_CHOSEN = 5
@@ -28,7 +28,7 @@ def section(findings: Findings) -> Section:
     return Section("choices", title, [*blocks, *_examples(findings)])
 
 
-def _figure(findings: Findings, everyone: list[Evaluated]) -> Drawing:
+def _figure(findings: Findings, everyone: list[Judged]) -> Drawing:
     shares = axis_shares(findings, everyone)
     names = ", ".join(e.name for e in everyone)
     return Drawing(
@@ -40,30 +40,27 @@ def _figure(findings: Findings, everyone: list[Evaluated]) -> Drawing:
     )
 
 
-def axis_shares(findings: Findings, everyone: list[Evaluated]) -> pd.DataFrame:
-    """Rows (name, axis, value, share)."""
-    parts = []
-    for e in everyone:
+def axis_shares(findings: Findings, everyone: list[Judged]) -> pd.DataFrame:
+    """Rows (name, axis, value, share): how often each value of an axis was chosen."""
+    records = []
+    for judged in everyone:
+        shares = np.asarray(judged.evaluation.shares)
         for axis in tables.varying_axes(findings.configs):
-            chosen = findings.configs[axis].to_numpy()[e.configuration]
-            values, counts = np.unique(chosen, return_counts=True)
-            parts.append(
-                pd.DataFrame({"name": e.name, "axis": axis, "value": values, "share": counts / len(chosen)})
-            )
-    return pd.concat(parts, ignore_index=True)
+            totals = pd.Series(shares).groupby(findings.configs[axis]).sum()
+            records += [(judged.name, axis, value, share) for value, share in totals.items() if share > 0]
+    return pd.DataFrame(records, columns=["name", "axis", "value", "share"])
 
 
-def _most(findings: Findings, everyone: list[Evaluated]) -> Grid:
+def _most(findings: Findings, everyone: list[Judged]) -> Grid:
     records, rows = [], []
-    for e in everyone:
-        values, counts = np.unique(e.configuration, return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        for i in order:
-            name = labels.configuration(findings.table.configs, int(values[i]))
-            records.append((e.name, name, int(counts[i]), counts[i] / counts.sum()))
-        top = [f"{r[1]} {percent(r[3], 0)}" for r in records[-len(values) :][:MOST_CHOSEN]]
-        rows.append([e.name, str(len(values)), ", ".join(top)])
-    frame = pd.DataFrame(records, columns=["name", "configuration", "samples", "share"])
+    for judged in everyone:
+        shares = np.asarray(judged.evaluation.shares)
+        used = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+        names = [labels.configuration(findings.table.configs, i) for i in used]
+        records += [(judged.name, name, shares[i]) for name, i in zip(names, used, strict=True)]
+        most = zip(names[:MOST_CHOSEN], used, strict=False)
+        rows.append([judged.name, str(len(used)), ", ".join(f"{n} {percent(shares[i], 0)}" for n, i in most)])
+    frame = pd.DataFrame(records, columns=["name", "configuration", "share"])
     columns = ["", "used", "most often"]
     return Grid("choices", frame, columns, rows, "Configurations chosen most often", numeric=0)
 

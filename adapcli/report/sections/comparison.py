@@ -1,5 +1,6 @@
 """This run beside another one of the same task and data."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,8 @@ from adapcli.errors import FileError
 from adapcli.report.document import Drawing, Grid, Section, Text
 from adapcli.report.figures.comparison import comparison
 from adapcli.report.findings import Findings
-from adapcli.report.marks import Curve, Floats
+from adapcli.report.fronts import StaticFront
 from adapcli.report.units import percent, points
-from policies import pareto
 from policies.statistics import paired_bootstrap
 
 STEPS = 7
@@ -46,40 +46,42 @@ def _sample_ids(findings: Findings) -> list[str]:
 
 def section(findings: Findings, other: Findings) -> Section:
     """Both fronts, and what lies between them at equal cost and at equal score."""
-    name = _name(other)
-    curves = [_curve(findings, "this run"), _curve(other, name)]
-    drawing = Drawing(
+    name = other.run.folder.name or str(other.run.folder.resolve())
+    pair = Pair(findings, name, StaticFront.of(findings.table), StaticFront.of(other.table))
+    return Section(
+        "comparison", f"Compared with {name}", [_figure(pair), _equal_cost(pair), _equal_score(pair)]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """This run's findings and front; the other run's name and front."""
+
+    findings: Findings
+    name: str
+    ours: StaticFront
+    theirs: StaticFront
+
+
+def _figure(pair: Pair) -> Drawing:
+    findings, curves = pair.findings, [pair.ours.curve("this run"), pair.theirs.curve(pair.name)]
+    return Drawing(
         "comparison",
         lambda layout: comparison(curves, unit=findings.unit, score_name=findings.score_name, layout=layout),
-        f"Static fronts of this run and of {name}.",
+        f"Static fronts of this run and of {pair.name}.",
         "Static choices and their mixtures, chosen on the calibration split of each run, both scored on the "
         f"same {findings.n_text}.",
     )
-    return Section(
-        "comparison",
-        f"Compared with {name}",
-        [drawing, *_equal_cost(findings, other), *_equal_score(findings, other)],
-    )
 
 
-def _name(other: Findings) -> str:
-    return other.run.folder.name or str(other.run.folder.resolve())
-
-
-def _curve(findings: Findings, label: str) -> Curve:
-    return Curve(label, findings.front.cost_flops, findings.front.score)
-
-
-def _equal_cost(findings: Findings, other: Findings) -> list[Grid | Text]:
+def _equal_cost(pair: Pair) -> Grid | Text:
     """Differences of score at budgets that both fronts cover, paired by sample."""
-    ours, theirs = findings.front.cost_flops, other.front.cost_flops
-    low, high = max(ours[0], theirs[0]), min(ours[-1], theirs[-1])
+    low = max(pair.ours.cost_flops[0], pair.theirs.cost_flops[0])
+    high = min(pair.ours.cost_flops[-1], pair.theirs.cost_flops[-1])
     if low > high:
-        return [Text("The two fronts have no cost in common.")]
-    records = [
-        _at_cost(findings, other, float(budget)) for budget in np.unique(np.geomspace(low, high, STEPS))
-    ]
-    frame = pd.DataFrame(records)
+        return Text("The two fronts have no cost in common.")
+    findings = pair.findings
+    records = [_at_cost(pair, float(budget)) for budget in np.unique(np.geomspace(low, high, STEPS))]
     rows = [
         [
             findings.unit.number(r["cost_flops"]),
@@ -89,16 +91,16 @@ def _equal_cost(findings: Findings, other: Findings) -> list[Grid | Text]:
         ]
         for r in records
     ]
-    columns = [findings.unit.name, "this run", _name(other), "difference, points", "95 % interval"]
+    columns = [findings.unit.name, "this run", pair.name, "difference, points", "95 % interval"]
     caption = f"{findings.score_name.capitalize()} at equal cost; differences are paired by sample"
-    return [Grid("comparison_at_equal_cost", frame, columns, rows, caption, numeric=5)]
+    return Grid("comparison_at_equal_cost", pd.DataFrame(records), columns, rows, caption, numeric=5)
 
 
-def _at_cost(findings: Findings, other: Findings, budget: float) -> dict[str, float]:
-    ours, theirs = _mixture(findings, budget), _mixture(other, budget)
+def _at_cost(pair: Pair, budget_flops: float) -> dict[str, float]:
+    ours, theirs = pair.ours.mixture(budget_flops), pair.theirs.mixture(budget_flops)
     difference = paired_bootstrap(ours, theirs)
     return {
-        "cost_flops": budget,
+        "cost_flops": budget_flops,
         "this_run": float(ours.mean()),
         "other": float(theirs.mean()),
         "difference": difference.mean,
@@ -107,39 +109,26 @@ def _at_cost(findings: Findings, other: Findings, budget: float) -> dict[str, fl
     }
 
 
-def _mixture(findings: Findings, budget: float) -> Floats:
-    """Expected score of each test sample, (n,), under the mixture of two corners that costs `budget`."""
-    costs = findings.front.cost_flops
-    right = int(np.clip(np.searchsorted(costs, budget), 1, len(costs) - 1)) if len(costs) > 1 else 0
-    left = max(right - 1, 0)
-    gap = costs[right] - costs[left]
-    share = float(np.clip((budget - costs[left]) / gap, 0, 1)) if gap > 0 else 1.0
-    scores = np.asarray(findings.table.score[findings.rows][:, findings.corners[[left, right]]], np.float64)
-    mixed: Floats = scores @ np.array([1 - share, share])
-    return mixed
-
-
-def _equal_score(findings: Findings, other: Findings) -> list[Grid | Text]:
+def _equal_score(pair: Pair) -> Grid | Text:
     """The cost at which each front first reaches a score."""
-    ours, theirs = findings.front, other.front
-    low = max(ours.score.min(), theirs.score.min())
-    high = min(ours.score.max(), theirs.score.max())
-    if low >= high:
-        return [Text(f"The two fronts have no {findings.score_name} in common.")]
-    levels = np.linspace(low, high, STEPS)
-    costs = [pareto.cost_at(curve.cost_flops, curve.score, levels) for curve in (ours, theirs)]
-    frame = pd.DataFrame({"score": levels, "this_run_flops": costs[0], "other_flops": costs[1]})
-    frame["ratio"] = frame["this_run_flops"] / frame["other_flops"]
+    findings, ours, theirs = pair.findings, pair.ours, pair.theirs
+    low, high = max(ours.score.min(), theirs.score.min()), min(ours.score.max(), theirs.score.max())
+    if low > high:
+        return Text(f"The two fronts have no {findings.score_name} in common.")
+    levels = np.unique(np.linspace(low, high, STEPS))
+    costs = ours.cost_at(levels), theirs.cost_at(levels)
+    records = {
+        "score": levels,
+        "this_run_flops": costs[0],
+        "other_flops": costs[1],
+        "ratio": costs[0] / costs[1],
+    }
     number = findings.unit.number
     rows = [
-        [percent(level), number(ours), number(theirs), f"{ratio:.2f}"]
-        for level, ours, theirs, ratio in frame.to_numpy(np.float64)
+        [percent(level), number(mine), number(its), f"{ratio:.2f}"]
+        for level, mine, its, ratio in zip(*records.values(), strict=True)
     ]
-    columns = [
-        findings.score_name,
-        f"this run, {findings.unit.name}",
-        f"{_name(other)}, {findings.unit.name}",
-        "ratio",
-    ]
+    unit = findings.unit.name
+    columns = [findings.score_name, f"this run, {unit}", f"{pair.name}, {unit}", "ratio"]
     caption = f"Cost at equal {findings.score_name}"
-    return [Grid("comparison_at_equal_score", frame, columns, rows, caption, numeric=4)]
+    return Grid("comparison_at_equal_score", pd.DataFrame(records), columns, rows, caption, numeric=4)

@@ -19,9 +19,9 @@ def section(findings: Findings) -> Section:
 
 
 CONVENTIONS = (
-    "1 multiply-add = 2 FLOPs, batch 1. Executed is what this project runs and what every figure here counts: "
-    "the readout's constant query is folded into the weights, and attention skips what the "
-    "block mask hides. Published counts the plain readout and dense attention, as the paper does."
+    "1 multiply-add = 2 FLOPs, batch 1. Executed is what this project runs and what every figure here "
+    "counts: the readout's constant query is folded into the weights, and attention skips what the block "
+    "mask hides. Published counts the plain readout and dense attention, as the paper does."
 )
 
 
@@ -36,7 +36,10 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
         (f"cheapest, {labels.configuration(table.configs, cheapest)}", _cheapest(findings, cheapest))
     )
     items.append(
-        ("features that policies see", _own_unit(table.feature_flops) if table.feature_names else "none")
+        (
+            "features that policies see",
+            _own_unit(table.feature_flops) if table.feature_names else "not stored",
+        )
     )
     items.append(
         (

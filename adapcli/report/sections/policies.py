@@ -4,8 +4,8 @@ import pandas as pd
 
 from adapcli.report import labels
 from adapcli.report.document import Block, Grid, Missing, Section, Text
-from adapcli.report.findings import Findings
-from adapcli.report.policies import Evaluated
+from adapcli.report.findings import SPLIT, Findings
+from adapcli.report.policies import Judged
 from adapcli.report.units import MISSING, part, percent, points, span
 
 COMMAND = "train-policy --algo threshold"
@@ -21,61 +21,55 @@ def section(findings: Findings) -> Section:
 
 
 def _how_to_read(findings: Findings) -> str:
-    return (
-        f"On {findings.n_text}, none of which a policy or a static choice was made from. Cost is the mean "
-        "per sample, with features, the policy's own network and every readout. “Saves, of static” compares "
-        "with the static front at equal accuracy: the honest rival, since it needs no policy. Oracles know "
-        "the answer; they show what is left to gain, and nothing reaches them."
+    told = (
+        f"On {findings.n_text}, from which no policy was made. Cost is the mean per sample, with features, "
+        "the policy's own network and every readout. “Saves, of static” compares with static choices "
+        "and their mixtures at equal score, picked with hindsight of these very samples: a policy that beats "
+        "them beats any search. Oracles know the answer; they show what is left to gain, out of reach for a "
+        "policy."
     )
+    if any(judged.evaluation.beats_statics for judged in [*findings.policies, *findings.oracles]):
+        told += " “≥”: no static choice is as good, so the comparison is with the cost of the best one."
+    return told
 
 
 def _grid(findings: Findings) -> Grid:
-    statics, everything = _statics(findings), [*findings.policies, *findings.oracles]
-    rows = [row for row, _ in statics] + [_row(findings, e) for e in everything]
-    frame = pd.DataFrame([record for _, record in statics] + [_record(findings, e) for e in everything])
+    statics, judged = _statics(findings), [*findings.policies, *findings.oracles]
+    rows = [row for row, _ in statics] + [_row(findings, j) for j in judged]
+    frame = pd.DataFrame([record for _, record in statics] + [_record(j) for j in judged])
     costs = [findings.unit.name, "of full", "saves, of full", "saves, of static", "95 % interval, %"]
     columns = ["", findings.score_name, "95 % interval, %", "against full, points", *costs]
     first, last = len(statics), len(statics) + len(findings.policies)
     caption = f"Policies and their rivals, on {findings.n_text}"
-    strong = frozenset(first + i for i, e in enumerate(findings.policies) if e is findings.best_policy)
+    strong = frozenset(first + i for i, p in enumerate(findings.policies) if p is findings.best_policy)
     quiet = frozenset(range(last, len(rows)))
     return Grid("policies", frame, columns, rows, caption, numeric=8, strong=strong, quiet=quiet)
 
 
-def _row(findings: Findings, e: Evaluated) -> list[str]:
-    saved = e.saving_static
+def _row(findings: Findings, judged: Judged) -> list[str]:
+    e = judged.evaluation
     return [
-        e.name if e.kind == "policy" else f"{e.name} (not achievable)",
+        f"{judged.name} (not achievable)" if judged.kind == "oracle" else judged.name,
         percent(e.score.mean),
         span(e.score),
-        points(e.change.mean),
-        findings.unit.number(e.cost_flops),
-        part(e.cost_flops / findings.full_flops),
+        points(e.score_difference.mean),
+        findings.unit.number(e.cost_flops.mean),
+        part(e.cost_flops.mean / e.full_cost_flops),
         percent(e.saving_full.mean),
-        percent(saved.mean) if saved else MISSING,
-        span(saved) if saved else "",
+        ("≥ " if e.beats_statics else "") + percent(e.saving_static.mean),
+        span(e.saving_static),
     ]
 
 
-def _record(findings: Findings, e: Evaluated) -> dict[str, object]:
-    saved = e.saving_static
-    return {
-        "name": e.name,
-        "kind": e.kind,
-        "score": e.score.mean,
-        "low": e.score.low,
-        "high": e.score.high,
-        "change": e.change.mean,
-        "change_low": e.change.low,
-        "change_high": e.change.high,
-        "cost_flops": e.cost_flops,
-        "overhead_flops": e.overhead_flops,
-        "fraction": e.cost_flops / findings.full_flops,
-        "saving_full": e.saving_full.mean,
-        "saving_static": saved.mean if saved else None,
-        "saving_static_low": saved.low if saved else None,
-        "saving_static_high": saved.high if saved else None,
-    }
+def _record(judged: Judged) -> dict[str, object]:
+    """Every number of an evaluation but the shares, intervals as three columns."""
+    record: dict[str, object] = {"name": judged.name, "kind": judged.kind}
+    for name, value in judged.evaluation.to_dict().items():
+        if isinstance(value, dict):
+            record |= {name: value["mean"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+        elif name not in ("name", "shares"):
+            record[name] = value
+    return record
 
 
 def _statics(findings: Findings) -> list[tuple[list[str], dict[str, object]]]:
@@ -92,6 +86,11 @@ def _static(findings: Findings, name: str, index: int) -> tuple[list[str], dict[
     fraction, change = cost / findings.full_flops, score.mean - findings.score(findings.table.full).mean
     against = MISSING if index == findings.table.full else points(change)
     row = [name, percent(score.mean), span(score), against, findings.unit.number(cost), part(fraction)]
-    record = {"name": name, "kind": "static", "score": score.mean, "low": score.low, "high": score.high}
-    record |= {"change": change, "cost_flops": cost, "overhead_flops": 0.0, "fraction": fraction}
-    return [*row, percent(1 - fraction), MISSING, ""], record | {"saving_full": 1 - fraction}
+    record = {"name": name, "kind": "static", "split": SPLIT, "n": len(findings.rows), "score": score.mean}
+    record |= {
+        "score_low": score.low,
+        "score_high": score.high,
+        "score_difference": change,
+        "cost_flops": cost,
+    }
+    return [*row, percent(1 - fraction), "", ""], record | {"saving_full": 1 - fraction}

@@ -42,7 +42,7 @@ def target_text(result: SearchResult) -> str:
         return f"at most {result.target.fraction:g} of the full configuration's {result.objective}"
     if result.target.min_score is not None:
         return f"a score of at least {percent(result.target.min_score)}"
-    return "none, the front only"
+    return "not given, so the front only"
 
 
 def _front(findings: Findings, result: SearchResult) -> Grid:

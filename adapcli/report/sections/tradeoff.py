@@ -43,7 +43,7 @@ def _alt(findings: Findings) -> str:
 def _caption(findings: Findings) -> str:
     lines = [
         f"Every dot is a configuration, scored on {findings.n_text}. The line joins the static choices "
-        "that were best on the calibration split; between its corners lie random mixtures of two of them.",
+        "that turn out best on these samples; between its corners lie random mixtures of two of them.",
         "Vertical bars are 95 % intervals. Costs include features, a policy's own network and every readout.",
     ]
     if findings.oracles:
@@ -69,7 +69,5 @@ def _all(findings: Findings) -> Block:
         "agrees with full",
     ]
     strong = frozenset(i for i, on_front in enumerate(ordered["on_front"]) if on_front)
-    caption = (
-        f"All {len(rows)} configurations, cheapest first; those that none dominates on this split stand out"
-    )
+    caption = f"All {len(rows)} configurations, cheapest first; undominated ones stand out"
     return Grid("configurations", ordered, columns, rows, caption, len(columns) - 1, strong, folded=True)

@@ -3,9 +3,12 @@
 from adapcli.report import labels
 from adapcli.report.document import Answer
 from adapcli.report.findings import Findings
-from adapcli.report.policies import Evaluated
 from adapcli.report.sections.search import target_text
 from adapcli.report.units import half_width, part, percent, points, span
+from policies.evaluate import Evaluation
+from policies.statistics import Interval
+
+STATIC, POLICY, FULL = "STATIC CHOICE", "PER-SAMPLE POLICY", "FULL CONFIGURATION, FOR COMPARISON"
 
 
 def answers(findings: Findings) -> list[Answer]:
@@ -14,10 +17,10 @@ def answers(findings: Findings) -> list[Answer]:
 
 
 def _static(findings: Findings) -> Answer:
-    label, search = "STATIC CHOICE", findings.search
+    search = findings.search
     if search is None or search.choice is None:
         command = findings.command("search --flops-target 0.7")
-        return Answer(label, "Not chosen yet", f"{command} chooses the best configuration within a budget.")
+        return Answer(STATIC, "Not chosen yet", f"{command} chooses the best configuration within a budget.")
     choice, score = search.choice, search.choice.test_score
     where = labels.configuration_long(findings.table.configs, choice.index)
     reached = f"{percent(score.mean)} ± {100 * half_width(score):.1f}"
@@ -33,44 +36,44 @@ def _static(findings: Findings) -> Answer:
         f"Chosen on {labels.number(search.n_calibration)} calibration samples for {target_text(search)}; "
         f"reported on {labels.number(search.n_test)} test samples, with 95 % intervals."
     )
-    return Answer(label, headline, numbers, [note])
+    return Answer(STATIC, headline, numbers, [note])
 
 
 def _policy(findings: Findings) -> Answer:
     best = findings.best_policy
     if best is None:
         command = findings.command("train-policy --algo threshold")
-        return Answer("PER-SAMPLE POLICY", "Not trained yet", f"{command} trains one on the same table.")
-    headline = (
-        f"Policy {best.name}: {percent(best.score.mean)} ± {100 * half_width(best.score):.1f} at "
-        f"{part(best.cost_flops / findings.full_flops)} of full"
-    )
-    numbers = (
-        f"Saves {percent(best.saving_full.mean)} of the full configuration's cost; "
-        f"{points(best.change.mean)} points ({points(best.change.low)} to {points(best.change.high)}) "
-        "against full"
-    )
-    return Answer("PER-SAMPLE POLICY", headline, numbers, _against_static(findings, best))
-
-
-def _against_static(findings: Findings, best: Evaluated) -> list[str]:
-    saved = best.saving_static
-    if saved is None:
-        return ["No static choice is as accurate, so there is no static cost to compare with."]
-    told = f"Against static choices of equal accuracy it saves {percent(saved.mean)} ({span(saved)} %)"
-    if saved.low > 0:
-        verdict = ": running it per sample pays."
-    elif saved.high < 0:
-        verdict = ": it costs more than a static choice. Prefer the static choice."
-    else:
-        verdict = ": the interval includes zero, so the static choice is as good and simpler."
-    notes = [told + verdict]
+        return Answer(POLICY, "Not trained yet", f"{command} trains one on the same table.")
+    e = best.evaluation
+    reached = f"{percent(e.score.mean)} ± {100 * half_width(e.score):.1f}"
+    headline = f"Policy {best.name}: {reached} at {part(e.cost_flops.mean / e.full_cost_flops)} of full"
+    saved = f"Saves {percent(e.saving_full.mean)} of the full configuration's cost"
+    numbers = f"{saved}; {_against_full(e.score_difference)}"
+    notes = [_against_static(e)]
     if len(findings.policies) > 1:
-        count = len(findings.policies)
         notes.append(
-            f"The best of {count} policies on the split it is reported on: its saving is slightly flattered."
+            f"One of {len(findings.policies)} policies, picked by what it saves on the samples it is "
+            "reported on, which flatters it a little."
         )
-    return notes
+    return Answer(POLICY, headline, numbers, notes)
+
+
+def _against_full(change: Interval) -> str:
+    return f"{points(change.mean)} points ({points(change.low)} to {points(change.high)}) against full"
+
+
+def _against_static(e: Evaluation) -> str:
+    """Whether deciding per sample pays, as far as the samples tell."""
+    if e.beats_statics:
+        saved = percent(e.saving_static.mean)
+        return f"Better than every static choice, at {saved} below the cost of the best one."
+    interval = e.saving_static
+    told = f"Against static choices of equal score it saves {percent(interval.mean)} ({span(interval)} %)"
+    if interval.low > 0:
+        return f"{told}: deciding per sample pays."
+    if interval.high < 0:
+        return f"{told}: it costs more than a static choice. Prefer the static choice."
+    return f"{told}: the interval includes zero, so a static choice is as good, and simpler."
 
 
 def _full(findings: Findings) -> Answer:
@@ -80,4 +83,4 @@ def _full(findings: Findings) -> Answer:
     headline = (
         f"{percent(score.mean)} ± {100 * half_width(score):.1f} at {findings.unit.text(findings.full_flops)}"
     )
-    return Answer("FULL CONFIGURATION, FOR COMPARISON", headline, f"{where}, on {findings.n_text}.")
+    return Answer(FULL, headline, f"{where}, on {findings.n_text}.")

@@ -1,15 +1,26 @@
-"""A believable run without a model: scores saturate along each axis, hard samples need more."""
+"""A believable run without a model: scores saturate along each axis, hard samples need more.
 
+Also a script: `python tests/report/conftest.py DIR` makes such a run folder to look at.
+"""
+
+import sys
 from itertools import product
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import flops, increments, memory_bytes, readout_flops
 from adapcli.model.preprocessing import Preprocessing
+from adapcli.report.build import build
+from adapcli.run import Run
+from adapcli.search import Target, exhaustive
 from adapcli.space import Configuration
+from policies.base import save
+from policies.grid import Grid
 from policies.table import OutcomeTable
+from policies.threshold import Threshold
 
 SIZES = {"fit": 1500, "tune": 600, "calibration": 1000, "test": 2000}
 CLASSES = 10
@@ -124,3 +135,51 @@ def make_meta(seed: int, sizes: dict[str, int]) -> dict:
         "device": {"device": "cpu", "name": "Example CPU", "threads": 1, "cpus": 2},
         "versions": {"adap": "0.1.0", "torch": "2.13.0"},
     }
+
+
+@pytest.fixture(scope="session")
+def synthetic_table():
+    """90 configurations on few samples."""
+    return make_table({"fit": 120, "tune": 80, "calibration": 200, "test": 300})
+
+
+def make_run(folder, table: OutcomeTable, *, target: float | None = 0.3, policies: bool = True) -> Run:
+    """A run folder as the commands leave it. target: None for no search."""
+    run = Run.open(folder)
+    table.save(run.table)
+    run.record(
+        checkpoint={"path": "model.pt", "fingerprint": table.meta["fingerprints"].get("checkpoint")}, seed=0
+    )
+    if target is not None:
+        exhaustive(table, Target(fraction=target)).save(run.search)
+    if policies:
+        at = {str(c): i for i, c in enumerate(configurations())}
+        for name, tokens, tau in (("threshold", 8, 0.9), ("hasty", 4, 0.7)):
+            chain = tuple(at[f"t{tokens} w64 l{depth}"] for depth in (1, 2, 4, 6))
+            save(Threshold(Grid.of(table), chain, tau, name=name), run.policies / name)
+    return run
+
+
+@pytest.fixture(scope="session")
+def synthetic():
+    """This module: tests cannot import it."""
+    return sys.modules[__name__]
+
+
+@pytest.fixture(scope="session", name="make_run")
+def make_run_fixture():
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def full_run(tmp_path_factory, synthetic_table):
+    return make_run(tmp_path_factory.mktemp("runs") / "run", synthetic_table)
+
+
+@pytest.fixture(scope="session")
+def full_report(full_run):
+    return build(full_run, made="2026-01-02 03:04 UTC")
+
+
+if __name__ == "__main__":
+    print(build(make_run(sys.argv[1], make_table())).index)
