@@ -18,12 +18,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from adapcli.data.dataset import Dataset
-from adapcli.errors import AdapError
+from adapcli.errors import AdapError, FileError
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from adapcli.training.losses import Draw, Losses, depth_weights, step_losses
 from adapcli.training.recipe import Optimiser, Recipe, Stage
 from adapcli.training.state import TrainingState, read_state, write_state
+from policies.files import write_text
 
 Progress = Callable[[int, int, str], None]
 Evaluate = Callable[[AdaPerceiver], dict[str, float]]
@@ -140,10 +141,17 @@ class Trainer:
         write_state(self.folder, TrainingState(self.step, self.recipe, parts))
 
     def _restore(self, state: TrainingState) -> None:
-        self.model.load_state_dict(state.parts["model"])
-        self.averaged.load_state_dict(state.parts["averaged"])
-        self.optimiser.load_state_dict(state.parts["optimiser"])
-        self.schedule.last_epoch = state.parts["schedule"]["last_epoch"]
+        try:
+            self.model.load_state_dict(state.parts["model"])
+            self.averaged.load_state_dict(state.parts["averaged"])
+            self.optimiser.load_state_dict(state.parts["optimiser"])
+            self.schedule.last_epoch = int(state.parts["schedule"]["last_epoch"])
+        except Exception as error:  # parts that do not fit fail anywhere in torch
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise FileError(
+                f"{self.folder / 'state.pt'}: does not fit this model: {type(error).__name__}: {reason}",
+                "start anew with --overwrite",
+            ) from error
         self.step = state.step
         _truncate_metrics(self.folder / "metrics.jsonl", self.step)
 
@@ -185,12 +193,12 @@ def _truncate_metrics(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8", "replace").splitlines():
         try:
             content = json.loads(line)
-        except ValueError:
-            break
-        if content["step"] > step:
+            if content["step"] > step:
+                break
+        except (ValueError, TypeError, KeyError):
             break
         kept.append(line)
-    path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+    write_text(path, "".join(f"{line}\n" for line in kept))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapcli.errors import UsageError
+from adapcli.errors import FileError, UsageError
 from adapcli.model.config import ModelConfig
 
 Axis = Literal["tokens", "depth", "width"]
@@ -45,7 +45,7 @@ class Recipe(_Strict):
     name: str
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    data: str = "digits"
+    data: Literal["digits"] = "digits"
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     model: dict[str, Any]
     optimiser: Optimiser = Optimiser()
@@ -109,8 +109,10 @@ def _read(path: Path) -> str:
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise UsageError(f"{path}: larger than a recipe can be")
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: cannot be read: not text in UTF-8") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -128,34 +130,62 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _parse(name: str, text: str) -> Recipe:
+    content, root = _content(name, text)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"{name}: expected fields such as name, model and stages")
     try:
-        content = yaml.load(text, Loader=_PlainLoader)
+        recipe = Recipe(**content)
+        # The data's classes and channels are known when it is opened; any will do to see the rest.
+        recipe.model_for(num_classes=2, in_channels=1)
+    except ValidationError as error:
+        raise UsageError(_first_problem(name, error, (), root)) from error
+    except FileError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise UsageError(f"{name}:{_line(root, ('model',))}: {error.message}") from error
+        raise UsageError(_first_problem(name, error.__cause__, ("model",), root)) from error
+    return recipe
+
+
+def _content(name: str, text: str) -> tuple[Any, yaml.Node | None]:
+    """What the text says, and the tree of nodes that know their lines."""
+    try:
+        loader = _PlainLoader(text)
+        root = loader.get_single_node()
+        return (loader.construct_document(root) if root else None), root
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise UsageError(f"{name}{line}: {getattr(error, 'problem', None) or 'not YAML'}") from error
-    except RecursionError as error:
-        raise UsageError(f"{name}: nested too deeply") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{name}: expected fields such as name, model and stages")
-    try:
-        return Recipe(**content)
-    except (ValidationError, TypeError) as error:
-        raise UsageError(f"{name}: {_first_problem(error, text)}") from error
+    except (RecursionError, ValueError, TypeError) as error:  # a date of month 13, a list as a key
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"{name}: {reason}") from error
 
 
-def _first_problem(error: ValidationError | TypeError, text: str) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
+def _first_problem(name: str, error: ValidationError, within: tuple[str, ...], root: yaml.Node | None) -> str:
+    """`file:line: field: reason` of an unknown key, else of the first problem; fields lie in `within`."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    place = (*within, *first["loc"])
+    start = f"{name}:{_line(root, place)}: {'.'.join(map(str, place))}"
     if first["type"] != "extra_forbidden":
-        return f"{field}: {first['msg']}"
+        return f"{start}: {first['msg'].removeprefix('Value error, ')}"
     from difflib import get_close_matches
 
-    key = str(first["loc"][-1])
-    known = [*Recipe.model_fields, *Stage.model_fields, *Optimiser.model_fields]
-    close = get_close_matches(key, known, n=1)
-    lines = [i for i, line in enumerate(text.splitlines(), 1) if line.strip().lstrip("- {").startswith(key)]
-    where = f"line {lines[0]}: " if lines else ""
-    return f"{where}{field}: unknown key" + (f", did you mean {close[0]!r}?" if close else "")
+    rooms: dict[str, type[BaseModel]] = {"model": ModelConfig, "stages": Stage, "optimiser": Optimiser}
+    known = rooms.get(str(place[0]), Recipe).model_fields
+    close = get_close_matches(str(place[-1]), list(known), n=1)
+    return f"{start}: unknown key" + (f", did you mean {close[0]!r}?" if close else "")
+
+
+def _line(node: yaml.Node | None, place: tuple[int | str, ...]) -> int:
+    """The line of a field, from 1; of what surrounds it, if it is not there."""
+    line = node.start_mark.line + 1 if node else 1
+    for part in place:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            found = [pair for pair in node.value if pair[0].value == str(part)]
+            if not found:
+                break
+            line, node = found[-1][0].start_mark.line + 1, found[-1][1]
+    return line

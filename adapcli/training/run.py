@@ -56,7 +56,6 @@ def train(
     watched = DigitsDataset("tune", preprocessing, size=recipe.evaluate_samples, spec=spec)
     started = time.monotonic()
     trainer = Trainer(recipe, model, scenes, folder, lambda m: summary(grid_accuracy(m, watched)), progress)
-    write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
     trained = trainer.run(resume=resume)
     seconds = time.monotonic() - started
     test = DigitsDataset("test", preprocessing, size=test_samples, spec=spec)

@@ -1,7 +1,6 @@
 """The resumable state of a training run: one file, replaced atomically, read without executing anything."""
 
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from adapcli.errors import FileError
+from adapcli.model.weights import read_pt
 from adapcli.training.recipe import Recipe
 from policies.files import write_bytes
 
@@ -39,19 +39,19 @@ def write_state(folder: Path, state: TrainingState) -> None:
 
 def read_state(folder: Path, recipe: Recipe) -> TrainingState:
     """Read `folder`/state.pt. FileError if it is damaged or of another recipe (naming the fields)."""
-    path = folder / "state.pt"
+    path, anew = folder / "state.pt", "start anew with --overwrite"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise FileError(f"{path}: refused: it holds Python objects; nothing was run") from error
-    except (RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
-        raise FileError(f"{path}: not a usable training state: {str(error).splitlines()[0][:200]}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FileError(f"{path}: not a training state of this version")
-    made_by, now = content.pop("recipe"), recipe.model_dump(mode="json")
+        content = read_pt(path)
+    except FileError as error:
+        raise FileError(error.message, anew) from error
+    made_by, step = content.pop("recipe", None), content.pop("step", None)
+    counted = type(step) is int and 0 <= step <= recipe.total_steps
+    if content.pop("format", None) != FORMAT or not isinstance(made_by, dict):
+        raise FileError(f"{path}: not a training state of this version", anew)
+    now = recipe.model_dump(mode="json")
     differing = sorted(key for key in {*made_by, *now} if made_by.get(key) != now.get(key))
     if differing:
-        raise FileError(
-            f"{path}: made by another recipe: {', '.join(differing)} differ", "or start anew: --overwrite"
-        )
-    return TrainingState(content.pop("step"), recipe, {k: v for k, v in content.items() if k != "format"})
+        raise FileError(f"{path}: made by another recipe: {', '.join(differing)} differ", anew)
+    if not counted:
+        raise FileError(f"{path}: step {str(step)[:40]} of {recipe.total_steps}", anew)
+    return TrainingState(step, recipe, content)

@@ -7,7 +7,9 @@ import pytest
 from adapcli.errors import UsageError
 from adapcli.training.recipe import load_recipe
 
-GOOD = "name: mine\nmodel: {embed_dim: 16}\nstages:\n  - {name: full, steps: 3}\n"
+GOOD = (
+    "name: mine\nmodel: {embed_dim: 16, num_heads: 2, widths: [8, 16]}\nstages:\n  - {name: full, steps: 3}\n"
+)
 
 
 def written(tmp_path: Path, text: str) -> str:
@@ -25,7 +27,7 @@ def test_a_file_gives_its_recipe(tmp_path: Path):
     ("text", "message"),
     [
         ("name: [unclosed\n", r"mine\.yaml:2: "),
-        (GOOD + "stepz: 3\n", r"line 5: stepz: unknown key"),
+        (GOOD + "stepz: 3\n", r"mine\.yaml:5: stepz: unknown key"),
         (GOOD + "optimiser: {learning_rat: 0.1}\n", "did you mean 'learning_rate'"),
         ("!!python/object/apply:os.system ['true']\n", r"mine\.yaml:1: could not determine a constructor"),
         ("a: &a [1]\nb: *a\n", "aliases are not allowed"),
