@@ -60,7 +60,7 @@ def build(
     if other is not None:
         comparison.refuse_different(findings, other)
     document = compose(findings, other, made=made or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
-    with atomic_folder(run.report, overwrite=True) as scratch:
+    with atomic_folder(run.claim("report", overwrite=True), overwrite=True) as scratch:
         write(document, scratch, progress=progress)
     return Report(run.report, document, findings)
 
@@ -90,7 +90,7 @@ def write(document: Document, folder: Path, *, progress: Progress = lambda done,
         progress(done, len(drawings))
         drawn[drawing.name] = _write_figure(drawing, folder / "figures")
     for grid in document.grids():
-        write_csv(folder / "tables" / f"{grid.name}.csv", grid.frame)
+        write_csv(folder / "tables" / f"{grid.name}.csv", grid.frame.map(_readable))
     write_text(folder / TEXT, markdown.render(document))
     write_text(folder / INDEX, page.render(document, drawn))
     progress(len(drawings), len(drawings))
@@ -102,6 +102,10 @@ def _write_figure(drawing: Drawing, folder: Path) -> str:
     write_bytes(folder / f"{drawing.name}.png", style.to_png(wide))
     write_text(folder / f"{drawing.name}.svg", style.to_svg(wide))
     return page.inline(drawing, wide)
+
+
+def _readable(value: object) -> object:
+    return labels.readable(value) if isinstance(value, str) else value
 
 
 def _model_name(findings: Findings) -> str:
