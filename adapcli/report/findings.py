@@ -86,12 +86,13 @@ class Findings:
 
     @cached_property
     def best_policy(self) -> Judged | None:
-        """Of the policies not clearly worse than the static choice (else of all), the one that saves most.
+        """Of the per-sample policies not clearly worse than the static choice (else of all), the best saver.
 
         Saving is against static choices of equal score, on the test split.
         """
         least = self.score(self.chosen).mean if self.chosen is not None else 0.0
-        good = [p for p in self.policies if p.evaluation.score.high >= least] or self.policies
+        candidates = [p for p in self.policies if p.per_sample]
+        good = [p for p in candidates if p.evaluation.score.high >= least] or candidates
         return max(good, key=lambda p: p.evaluation.saving_static.mean, default=None)
 
     def command(self, command: str) -> str:

@@ -9,18 +9,25 @@ SHORT = {"tokens": "t", "width": "w", "depth": "l"}
 
 def configuration(configs: pd.DataFrame, index: int) -> str:
     """ "t8 w64 l4"; columns that do not vary and are no axis are left out."""
-    return " ".join(f"{SHORT.get(n, n + '=')}{configs[n].iloc[index]}" for n in identifying(configs))
+    return readable(
+        " ".join(f"{SHORT.get(n, n + '=')}{configs[n].iloc[index]}" for n in identifying(configs))
+    )
 
 
 def configuration_long(configs: pd.DataFrame, index: int) -> str:
     """ "t=8, w=64, l=4"."""
-    return ", ".join(f"{SHORT.get(n, n)}={configs[n].iloc[index]}" for n in identifying(configs))
+    return readable(", ".join(f"{SHORT.get(n, n)}={configs[n].iloc[index]}" for n in identifying(configs)))
 
 
 def identifying(configs: pd.DataFrame) -> list[str]:
     """The axes, and every other id column that varies; the first one if there is nothing else."""
     names = schema.id_columns(configs)
     return [n for n in names if n in SHORT or configs[n].nunique() > 1] or names[:1]
+
+
+def readable(text: str) -> str:
+    """`text` with control characters, and bytes of file names that are no text, written as escapes."""
+    return "".join(c if c.isprintable() or c == "\u00a0" else ascii(c)[1:-1] for c in text)
 
 
 def score_name(table: OutcomeTable) -> str:

@@ -2,6 +2,7 @@
 
 import re
 
+from adapcli.report import labels
 from adapcli.report.document import (
     Answer,
     Block,
@@ -27,7 +28,7 @@ def render(document: Document) -> str:
 
 def escape(text: str) -> str:
     """`text` on one line, with everything that Markdown or HTML would read as markup escaped."""
-    return re.sub(r"([\\`*_{}\[\]<>#|&~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>#|&~])", r"\\\1", labels.readable(" ".join(text.split())))
 
 
 def _answer(answer: Answer) -> str:
@@ -77,5 +78,6 @@ def _gallery(block: Gallery) -> str:
 
 def _code(text: str) -> str:
     """Code in more backticks than it contains."""
+    text = labels.readable(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

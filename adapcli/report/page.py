@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from adapcli.report import style
+from adapcli.report import labels, style
 from adapcli.report.document import Block, Document, Drawing
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ def render(document: Document, drawn: Mapping[str, str]) -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: labels.readable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"tied": tied, "kind": kind, "base64": _base64}
     source = files("adapcli.report").joinpath("template.html").read_text("utf-8")

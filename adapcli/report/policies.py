@@ -6,11 +6,15 @@ from typing import Literal
 import numpy as np
 
 from adapcli.errors import FileError
+from adapcli.report import labels
 from adapcli.run import Run
 from policies import registry
 from policies.base import Policy
 from policies.evaluate import Evaluation, evaluate
 from policies.table import OutcomeTable
+
+BLIND = ("static", "random")
+"""Kinds of policies that treat every sample alike: rivals, kept as policies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +25,11 @@ class Judged:
     kind: Literal["policy", "oracle"]
     evaluation: Evaluation
     policy: Policy | None = None
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether it looks at the sample before it chooses."""
+        return self.kind == "policy" and getattr(self.policy, "kind", "") not in BLIND
 
     def choice(self, table: OutcomeTable, row: int) -> int:
         """The configuration that a policy answers the sample at `row` with."""
@@ -37,7 +46,7 @@ def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) ->
     for name in run.policy_names():
         policy = registry.load(run.policies / name)
         try:
-            found.append(Judged(name, "policy", evaluate(policy, table, split), policy))
+            found.append(Judged(labels.readable(name), "policy", evaluate(policy, table, split), policy))
         except FileError as error:
             warnings.append(f"Policy {name} is left out: {error.message}.")
     return found

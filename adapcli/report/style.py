@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from adapcli.report import labels
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -211,7 +213,7 @@ def inline_svg(figure: "Figure", name: str, *, alt: str) -> str:
     assert view is not None
     rest = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", rest, flags=re.DOTALL)
     rest = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", rest).replace("xlink:href", "href")
-    return f'<svg {view[0]} role="img" aria-label="{escape(alt)}">{_themed(rest)}'
+    return f'<svg {view[0]} role="img" aria-label="{escape(labels.readable(alt))}">{_themed(rest)}'
 
 
 def _themed(svg: str) -> str:

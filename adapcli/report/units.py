@@ -46,14 +46,16 @@ def significant(value: float, digits: int = 3) -> str:
 
 def percent(fraction: float, digits: int = 1) -> str:
     """0.8312 -> "83.1 %"."""
-    return f"{100 * fraction:.{digits}f} %".replace("-", "−") if math.isfinite(fraction) else MISSING
+    value = 100 * fraction
+    return f"{value:.{digits}f} %".replace("-", "−") if math.isfinite(value) else MISSING
 
 
 def points(difference: float) -> str:
     """A difference of two fractions in percentage points, signed."""
-    if not math.isfinite(difference):
+    value = 100 * difference
+    if not math.isfinite(value):
         return MISSING
-    text = f"{100 * difference:+.1f}"
+    text = f"{value:+.1f}"
     return ("0.0" if text[1:] == "0.0" else text).replace("-", "−")
 
 
@@ -64,9 +66,10 @@ def part(fraction: float) -> str:
 
 def span(interval: Interval, digits: int = 1) -> str:
     """The ends of an interval of fractions, in percent: "82.0 to 84.1"; empty if there is none."""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+    low, high = 100 * interval.low, 100 * interval.high
+    if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{100 * interval.low:.{digits}f} to {100 * interval.high:.{digits}f}".replace("-", "−")
+    return f"{low:.{digits}f} to {high:.{digits}f}".replace("-", "−")
 
 
 def half_width(interval: Interval) -> float:

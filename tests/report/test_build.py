@@ -10,15 +10,18 @@ import pandas as pd
 import pytest
 
 from adapcli.errors import FileError
+from adapcli.report import document as blocks
 from adapcli.report import markdown, page, summary
 from adapcli.report.build import build, compose
-from adapcli.report.document import Grid
 from adapcli.report.findings import gather
 from adapcli.report.fronts import StaticFront
 from adapcli.report.sections import comparison
 from adapcli.run import Run
 from policies import pareto, registry
+from policies.base import save
+from policies.baselines import Static
 from policies.evaluate import evaluate
+from policies.grid import Grid
 
 FIGURES = {"tradeoff", "axes", "choices", "calibration"}
 TABLES = {"configurations", "axis_effects", "policies", "choices", "calibration", "front", "commands"}
@@ -233,7 +236,7 @@ def stronger(tmp_path_factory, synthetic, make_run, synthetic_table):
 
 
 def frames(section):
-    return {block.name: block.frame for block in section.blocks if isinstance(block, Grid)}
+    return {block.name: block.frame for block in section.blocks if isinstance(block, blocks.Grid)}
 
 
 def test_two_runs_side_by_side(stronger, full_run):
@@ -296,3 +299,11 @@ def test_pages_and_template_are_packaged():
     import adapcli.report
 
     assert (Path(adapcli.report.__file__).parent / "template.html").is_file()
+
+
+def test_a_static_choice_is_no_per_sample_policy(tmp_path, synthetic_table, make_run):
+    run = make_run(tmp_path, synthetic_table, policies=False)
+    save(Static(Grid.of(synthetic_table), 53), run.policies / "static")
+    document = composed(run)
+    assert document.answers[1].headline == "Not trained yet"
+    assert "static" in [row[0] for grid in document.grids() if grid.name == "policies" for row in grid.rows]

@@ -116,6 +116,14 @@ def test_nothing_is_fetched(hostile_page):
     assert "@import" not in hostile_page
 
 
+def test_control_characters_and_broken_text_are_written_out():
+    grid = Grid("g", pd.DataFrame(), ["a"], [["\x1b[31m \udce9 \ud800"]], "\x00", 0)
+    document = Document("t\x08", "s", [], [Section("x", "X", [grid])], "m", "v")
+    for text in (page.render(document, {}), markdown.render(document)):
+        assert text.encode("utf-8")
+        assert all(character.isprintable() or character in "\n\u00a0" for character in text)
+
+
 def test_amounts_do_not_break_across_lines():
     assert page.tied("2 000 of 81.3 % ± 0.4, 5 12") == "2\u00a0000 of 81.3\u00a0%\u00a0±\u00a00.4, 5 12"
 

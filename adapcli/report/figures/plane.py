@@ -70,7 +70,7 @@ def draw_marks(axes: "Axes", marks: list[Mark], unit: CostUnit) -> None:
 def draw_mark(axes: "Axes", mark: Mark, look: Look, unit: CostUnit) -> None:
     """A marker over the interval of its score; the chosen configuration is a ring around its dot."""
     x, y = mark.cost_flops / unit.flops, mark.score.mean
-    z = 7 if mark.kind == "policy" else 5
+    z = {"policy": 7, "chosen": 9}.get(mark.kind, 5)
     axes.vlines(x, mark.score.low, mark.score.high, color=look.colour, lw=1.5, zorder=z)
     axes.plot(
         [x],

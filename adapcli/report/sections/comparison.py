@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from adapcli.errors import FileError
+from adapcli.report import labels
 from adapcli.report.document import Drawing, Grid, Section, Text
 from adapcli.report.figures.comparison import comparison
 from adapcli.report.findings import Findings
@@ -46,7 +47,7 @@ def _sample_ids(findings: Findings) -> list[str]:
 
 def section(findings: Findings, other: Findings) -> Section:
     """Both fronts, and what lies between them at equal cost and at equal score."""
-    name = other.run.folder.name or str(other.run.folder.resolve())
+    name = labels.readable(other.run.folder.name or str(other.run.folder.resolve()))
     pair = Pair(findings, name, StaticFront.of(findings.table), StaticFront.of(other.table))
     return Section(
         "comparison", f"Compared with {name}", [_figure(pair), _equal_cost(pair), _equal_score(pair)]

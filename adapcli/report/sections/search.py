@@ -39,7 +39,7 @@ def _told(findings: Findings, result: SearchResult) -> str:
 def target_text(result: SearchResult) -> str:
     """What was asked for."""
     if result.target.fraction is not None:
-        return f"at most {result.target.fraction:g} of the full configuration's {result.objective}"
+        return f"at most {result.target.fraction:g} of the full configuration's {result.unit}"
     if result.target.min_score is not None:
         return f"a score of at least {percent(result.target.min_score)}"
     return "not given, so the front only"

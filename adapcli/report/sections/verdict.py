@@ -50,9 +50,10 @@ def _policy(findings: Findings) -> Answer:
     saved = f"Saves {percent(e.saving_full.mean)} of the full configuration's cost"
     numbers = f"{saved}; {_against_full(e.score_difference)}"
     notes = [_against_static(e)]
-    if len(findings.policies) > 1:
+    count = sum(policy.per_sample for policy in findings.policies)
+    if count > 1:
         notes.append(
-            f"One of {len(findings.policies)} policies, picked by what it saves on the samples it is "
+            f"One of {count} policies, picked by what it saves on the samples it is "
             "reported on, which flatters it a little."
         )
     return Answer(POLICY, headline, numbers, notes)
