@@ -1,0 +1,169 @@
+"""`adap train-policy`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, fraction, whole
+from adapcli.commands.units import flops_text, percent_text
+from adapcli.console import Console
+
+if TYPE_CHECKING:
+    from policies.base import Trained
+    from policies.evaluate import Baselines, Evaluation
+    from policies.table import OutcomeTable
+
+
+def price(text: str) -> float:
+    """A price of a full run in score, 0 or more."""
+    from math import isfinite, nan
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not (isfinite(value) and value >= 0):
+        raise typer.BadParameter(f"{text!r}: expected a price, 0 or more, such as 0.1")
+    return value
+
+
+Algo = Annotated[
+    str, typer.Option("--algo", metavar="NAME", help="ppo, a2c, dqn, threshold, static or random.")
+]
+Price = Annotated[
+    float | None,
+    typer.Option("--lambda", parser=price, metavar="PRICE", help="Score that a full run's FLOPs are worth."),
+]
+Drop = Annotated[
+    float | None,
+    typer.Option("--max-drop", parser=fraction, metavar="SHARE", help="Largest loss of score, such as 0.01."),
+]
+Timesteps = Annotated[
+    int | None,
+    typer.Option("--timesteps", parser=whole(1, 10**9), metavar="N", help="Episodes (ppo, a2c, dqn)."),
+]
+ActionsOption = Annotated[
+    str | None,
+    typer.Option("--actions", metavar="KIND", help="discrete, or factored: one part per axis (ppo, a2c)."),
+]
+
+
+def train_policy(
+    algo: Algo = "ppo",
+    flops_target: FlopsTarget = None,
+    lambda_: Price = None,
+    max_drop: Drop = None,
+    timesteps: Timesteps = None,
+    actions: ActionsOption = None,
+    seed: Seed = 0,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name in the run.", show_default="the algorithm"),
+    ] = None,
+    overwrite: Overwrite = False,
+    run: RunFolder = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn which configuration each sample needs.
+
+    Trains on the fit samples, chooses on the tune samples and reports on the test samples, all costs of the
+    policy included. Give --flops-target, --lambda or --max-drop; by default the score may drop by 0.01.
+    """
+    import policies
+    from adapcli.run import Run
+    from policies import base, evaluate
+    from policies.table import OutcomeTable
+
+    console, folder = Console(json=json, quiet=quiet), Run.open(run)
+    table = OutcomeTable.load(folder.require("table"))
+    target = folder.claim("policies", name or algo, overwrite=overwrite)
+    options = _options_of(algo, timesteps=timesteps, actions=actions, seed=seed, name=name)
+    with console.progress(f"training {algo}") as progress:
+        trained = policies.train(
+            algo,
+            table,
+            lambda_=lambda_,
+            flops_target=flops_target,
+            max_drop=max_drop,
+            progress=progress,
+            **options,
+        )
+    judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
+    base.save(trained.policy, target, overwrite=overwrite)
+    _keep(target, judged, table, trained)
+    folder.record(seed=seed)
+    _show(console, judged, rivals, trained)
+    console.result({"policy": str(target), "evaluation": judged.to_dict()})
+    console.say(f"saved in {target}; next: adap report")
+
+
+def _options_of(algo: str, *, seed: int, **given: Any) -> dict[str, Any]:
+    """What was given, and the seed where the algorithm draws at all."""
+    from policies import registry
+
+    return {**given, "seed": seed} if "seed" in registry.options(algo) else given
+
+
+def _keep(target: Path, judged: "Evaluation", table: "OutcomeTable", trained: "Trained") -> None:
+    """evaluation.json, and choices.csv: what was decided for every test sample."""
+    from policies import evaluate
+    from policies.files import write_csv, write_json
+
+    rows = table.rows("test")
+    write_csv(target / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
+    write_json(
+        target / "evaluation.json",
+        {
+            "schema_version": 1,
+            "evaluation": judged.to_dict(),
+            "objective": trained.objective.to_dict(),
+            "met": trained.met,
+            "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
+            "candidates": trained.candidates,
+        },
+    )
+
+
+def _show(console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained") -> None:
+    oracles = [(f"{oracle.name} (not achievable)", oracle) for oracle in rivals.oracles]
+    console.table(
+        [
+            "policy",
+            "score %",
+            "95 % interval",
+            "cost",
+            "of full",
+            "saves of full",
+            "saves of static",
+            "interval",
+        ],
+        [_row(name, found) for name, found in ((judged.name, judged), *oracles)],
+        title=f"{judged.n} test samples; features, network and readouts are in every cost",
+    )
+    console.print(
+        f"full configuration: score {100 * judged.full_score:.2f} %, {flops_text(judged.full_cost_flops)}; "
+        f"static choices as good as {judged.name}: {flops_text(judged.static_cost_flops)}"
+    )
+    difference = judged.score_difference
+    console.print(
+        f"against full: {100 * difference.mean:+.2f} points "
+        f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
+    )
+    if not trained.met:
+        console.warn("no candidate came that close to the full configuration on the tune samples")
+
+
+def _row(name: str, found: "Evaluation") -> list[object]:
+    low, high = found.saving_static.low, found.saving_static.high
+    return [
+        name,
+        f"{100 * found.score.mean:.2f}",
+        f"{100 * found.score.low:.2f} .. {100 * found.score.high:.2f}",
+        flops_text(found.cost_flops.mean),
+        f"{found.cost_flops.mean / found.full_cost_flops:.3f}",
+        percent_text(found.saving_full.mean),
+        percent_text(found.saving_static.mean),
+        f"{100 * low:.1f} .. {100 * high:.1f}",
+    ]
