@@ -10,7 +10,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(READY) ## run the whole pipeline on embedded real data and tell where the report is
-	$(BIN)/adap demo
+	OMP_NUM_THREADS=1 $(BIN)/adap demo --overwrite
 
 test: lint ## run every check and test
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -51,8 +50,7 @@ def _adap(
 
 for _name in COMMANDS:
     _file = _name.replace("-", "_")
-    if find_spec(f"adapcli.commands.{_file}"):  # until every command is written
-        app.command(_name)(getattr(import_module(f"adapcli.commands.{_file}"), _file))
+    app.command(_name)(getattr(import_module(f"adapcli.commands.{_file}"), _file))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
