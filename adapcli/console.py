@@ -41,7 +41,7 @@ class Console:
     def say(self, text: str) -> None:
         """A line of talk, on stderr (nothing with --quiet)."""
         if not self.quiet:
-            print(printable(text), file=sys.stderr, flush=True)
+            _talk(printable(text))
 
     def warn(self, text: str) -> None:
         """Something to know even with --quiet, on stderr."""
@@ -109,7 +109,7 @@ class Heartbeat:
         self._last = now
         elapsed = clock_time(now - self._start)
         line = f"{self._label}: {done}/{total}, {elapsed} elapsed{self._left(done, total, now)}"
-        print(printable(f"{line}, {note}" if note else line), file=sys.stderr, flush=True)
+        _talk(printable(f"{line}, {note}" if note else line))
 
     def _left(self, done: int, total: int, now: float) -> str:
         advanced = done - (self._first or 0)
@@ -209,8 +209,14 @@ def _is_number(value: object) -> bool:
 def _labelled(label: str, text: str) -> None:
     if sys.stderr is not None:
         start = f"\x1b[{COLOURS[label]}m{label}:\x1b[0m" if _coloured(sys.stderr) else f"{label}:"
+        _talk(f"{start} {printable(text.replace(chr(10), ' '))}")
+
+
+def _talk(line: str) -> None:
+    """A line on stderr; nothing where that is closed: print would turn to stdout."""
+    if sys.stderr is not None:
         # print, not a console of rich: while a bar is shown, it puts what is printed above itself.
-        print(start, printable(text.replace("\n", " ")), file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def _coloured(stream: TextIO) -> bool:

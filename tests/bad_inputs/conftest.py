@@ -65,7 +65,13 @@ class Ended(NamedTuple):
         return errors[0]
 
 
-def environment(**changed):
+@pytest.fixture
+def environment():
+    """Environment variables of a process of its own, by name, as `changed` says."""
+    return variables
+
+
+def variables(**changed):
     kept = {name: value for name, value in os.environ.items() if name not in ("ADAP_RUN", "COLUMNS")}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **changed}
 
@@ -94,7 +100,7 @@ def spawn(tmp_path):
 
     def start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **changed):
         return subprocess.Popen(
-            command_line(*words), cwd=tmp_path, env=environment(**changed), stdout=stdout, stderr=stderr
+            command_line(*words), cwd=tmp_path, env=variables(**changed), stdout=stdout, stderr=stderr
         )
 
     return start
