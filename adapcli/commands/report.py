@@ -36,8 +36,6 @@ def report(
     for line in summary.verdict(made):
         console.print(line)
     console.table(summary.columns(made.findings), summary.rows(made.findings))
-    for line in summary.missing(made.document):
-        console.say(line)
     console.print(f"report: {made.index}")
     console.result(summary.as_data(made))
     if open_page:

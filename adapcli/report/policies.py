@@ -1,7 +1,9 @@
 """The policies of a run, loaded and judged on the test split by `policies.evaluate`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -9,8 +11,9 @@ from adapcli.errors import FileError
 from adapcli.report import labels
 from adapcli.run import Run
 from policies import registry
-from policies.base import Policy
+from policies.base import StoredPolicy
 from policies.evaluate import Evaluation, evaluate
+from policies.files import read_json
 from policies.table import OutcomeTable
 
 BLIND = ("static", "random")
@@ -19,17 +22,23 @@ BLIND = ("static", "random")
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """A policy, or an oracle that none can be, under the name that people see, with its evaluation."""
+    """A policy, or an oracle that none can be, under the name that people see, with its evaluation.
+
+    tuned: the same on the tune split, where policies are chosen (without tune samples, `evaluation` again).
+    made: how it came about, as evaluation.json tells; empty if that is missing.
+    """
 
     name: str
     kind: Literal["policy", "oracle"]
     evaluation: Evaluation
-    policy: Policy | None = None
+    policy: StoredPolicy | None = None
+    tuned: Evaluation | None = None
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def per_sample(self) -> bool:
         """Whether it looks at the sample before it chooses."""
-        return self.kind == "policy" and getattr(self.policy, "kind", "") not in BLIND
+        return self.policy is not None and self.policy.kind not in BLIND
 
     def choice(self, table: OutcomeTable, row: int) -> int:
         """The configuration that a policy answers the sample at `row` with."""
@@ -44,9 +53,19 @@ def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) ->
     """
     found = []
     for name in run.policy_names():
-        policy = registry.load(run.policies / name)
+        policy, shown = registry.load(run.policies / name), labels.readable(name)
         try:
-            found.append(Judged(labels.readable(name), "policy", evaluate(policy, table, split), policy))
+            judged = evaluate(policy, table, split)
         except FileError as error:
-            warnings.append(f"Policy {name} is left out: {error.message}.")
+            warnings.append(f"Policy {shown} is left out: {error.message}.")
+            continue
+        tuned = evaluate(policy, table, "tune", resamples=0) if len(table.rows("tune")) else judged
+        found.append(Judged(shown, "policy", judged, policy, tuned, _made(run.policies / name)))
     return found
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    """What training recorded beside the policy."""
+    path = folder / "evaluation.json"
+    content = read_json(path) if path.exists() else {}
+    return content if isinstance(content, dict) else {}

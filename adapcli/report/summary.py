@@ -25,8 +25,11 @@ def columns(findings: Findings) -> list[str]:
 
 
 def verdict(report: Report) -> list[str]:
-    """The answers, one line each."""
-    return [f"{answer.label.capitalize()}: {answer.headline}" for answer in report.document.answers]
+    """The answers, two lines each."""
+    lines = []
+    for answer in report.document.answers:
+        lines += [f"{answer.label.capitalize()}: {answer.headline}", f"  {answer.numbers}"]
+    return lines
 
 
 def missing(document: Document) -> list[str]:

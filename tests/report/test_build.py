@@ -24,7 +24,16 @@ from policies.evaluate import evaluate
 from policies.grid import Grid
 
 FIGURES = {"tradeoff", "axes", "choices", "calibration"}
-TABLES = {"configurations", "axis_effects", "policies", "choices", "calibration", "front", "commands"}
+TABLES = {
+    "configurations",
+    "axis_effects",
+    "policies",
+    "choices",
+    "calibration",
+    "front",
+    "commands",
+    "policies_made",
+}
 WORDS = re.compile(r"(?<![a-z])(nan|inf|infinity|none|null|undefined)(?![a-z])", re.IGNORECASE)
 
 
@@ -307,3 +316,21 @@ def test_a_static_choice_is_no_per_sample_policy(tmp_path, synthetic_table, make
     document = composed(run)
     assert document.answers[1].headline == "Not trained yet"
     assert "static" in [row[0] for grid in document.grids() if grid.name == "policies" for row in grid.rows]
+
+
+def test_the_best_policy_is_chosen_on_the_tune_split(full_run):
+    findings = gather(full_run)
+    least = findings.table.score[findings.table.rows("tune"), findings.chosen].mean(dtype=np.float64)
+    good = [p for p in findings.policies if p.tuned.score.high >= least]
+    assert findings.best_policy is max(good, key=lambda p: p.tuned.saving_static.mean)
+    assert all(p.tuned.split == "tune" for p in findings.policies)
+
+
+def test_what_training_recorded_is_told(tmp_path, synthetic_table, make_run):
+    run = make_run(tmp_path, synthetic_table)
+    recorded = {"objective": {"max_drop": 0.01}, "met": False}
+    (run.policies / "hasty" / "evaluation.json").write_text(json.dumps(recorded))
+    (run.policies / "threshold" / "evaluation.json").write_text('{"objective": "<b>"}')
+    made = next(grid for grid in composed(run).grids() if grid.name == "policies_made")
+    assert list(made.rows[0][:4]) == ["hasty", "threshold", "drop of at most 0.01", "no"]
+    assert list(made.rows[1][:4]) == ["threshold", "threshold", "–", "–"]

@@ -47,9 +47,9 @@ def test_json_is_one_object_and_quiet_is_quiet(undrawn, run, capsys):
 def test_what_is_missing_is_told_with_its_command(undrawn, tmp_path, synthetic_table, make_run, capsys):
     run = make_run(tmp_path, synthetic_table, target=None, policies=False)
     assert main(["report", "--run", str(run.folder)]) == 0
-    err = capsys.readouterr().err
-    assert f"adap search --run {run.folder} --flops-target 0.7" in err
-    assert f"adap train-policy --run {run.folder} --algo threshold" in err
+    out = capsys.readouterr().out
+    assert f"adap search --run {run.folder} --flops-target 0.7" in out
+    assert f"adap train-policy --run {run.folder} --algo threshold" in out
 
 
 def test_no_table_names_the_sweep(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """How per-sample policies did, and against whom."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from adapcli.report import labels
@@ -8,6 +10,7 @@ from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
 from adapcli.report.units import MISSING, part, percent, points, span
 
+OBJECTIVES = {"max_drop": "drop of at most", "flops_target": "cost, of full, of at most", "lambda_": "price"}
 COMMAND = "train-policy --algo threshold"
 
 
@@ -17,6 +20,8 @@ def section(findings: Findings) -> Section:
     if not findings.policies:
         blocks.append(Missing("No policy has been trained in this run.", findings.command(COMMAND)))
     blocks += [Text(_how_to_read(findings)), _grid(findings)]
+    if findings.policies:
+        blocks.append(_making(findings))
     return Section("policies", "Policies", blocks)
 
 
@@ -44,6 +49,36 @@ def _grid(findings: Findings) -> Grid:
     strong = frozenset(first + i for i, p in enumerate(findings.policies) if p is findings.best_policy)
     quiet = frozenset(range(last, len(rows)))
     return Grid("policies", frame, columns, rows, caption, numeric=8, strong=strong, quiet=quiet)
+
+
+def _making(findings: Findings) -> Grid:
+    """What each policy is, and what it was chosen for."""
+    rows = [[p.name, *_made(p), *_tuned(p)] for p in findings.policies]
+    columns = [
+        "",
+        "algorithm",
+        "chosen for",
+        "met on tune",
+        f"{findings.score_name} on tune",
+        "cost on tune, of full",
+    ]
+    frame = pd.DataFrame(rows, columns=["name", *columns[1:]])
+    return Grid("policies_made", frame, columns, rows, "How policies were chosen", numeric=2)
+
+
+def _made(judged: Judged) -> list[str]:
+    objective, met = judged.made.get("objective"), judged.made.get("met")
+    goals = objective.items() if isinstance(objective, Mapping) else ()
+    told = [f"{OBJECTIVES.get(name, name)} {value}" for name, value in goals]
+    kind = judged.policy.kind if judged.policy is not None else MISSING
+    return [kind, ", ".join(told) or MISSING, MISSING if met is None else "yes" if met else "no"]
+
+
+def _tuned(judged: Judged) -> list[str]:
+    e = judged.tuned
+    return (
+        [MISSING] * 2 if e is None else [percent(e.score.mean), part(e.cost_flops.mean / e.full_cost_flops)]
+    )
 
 
 def _row(findings: Findings, judged: Judged) -> list[str]:

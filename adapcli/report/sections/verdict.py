@@ -52,10 +52,7 @@ def _policy(findings: Findings) -> Answer:
     notes = [_against_static(e)]
     count = sum(policy.per_sample for policy in findings.policies)
     if count > 1:
-        notes.append(
-            f"One of {count} policies, picked by what it saves on the samples it is "
-            "reported on, which flatters it a little."
-        )
+        notes.append(f"Picked among {count} policies by what it saves on the tune split.")
     return Answer(POLICY, headline, numbers, notes)
 
 
