@@ -278,7 +278,7 @@ def _read_arrays(path: Path, digest: object) -> dict[str, npt.NDArray[Any]]:
 
 
 def check_name(name: str) -> str:
-    """A policy's name becomes a folder: letters, digits, dot, dash, underscore. UsageError otherwise."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+    """Its name becomes a folder: up to 64 printable characters, no slash, no dot first; else UsageError."""
+    if re.fullmatch(r"[^./\\][^/\\]{0,63}", name) and name.isprintable() and name.strip() == name:
         return name
-    raise UsageError(f"policy name {name!r}: use up to 64 letters, digits, '.', '-' and '_'")
+    raise UsageError(f"policy name {name!r}: use up to 64 characters, no slash, and no dot first")

@@ -67,14 +67,17 @@ class Prices:
 
     @classmethod
     def of(cls, table: OutcomeTable, rows: Indices) -> Self:
-        """The prices at which the static hull of these samples turns, and a factor of 3 beyond."""
+        """The prices at which the static hull of these samples turns; below them, a factor of 4 more.
+
+        At the low end a network must be able to run everything, at the high end the cheapest.
+        """
         score = np.asarray(table.score[rows], dtype=np.float64).mean(axis=0)
         share = table.cost_flops / table.cost_flops[table.full]
         corners = pareto.hull(share, score)
         slopes = np.diff(score[corners]) / np.diff(share[corners])
         if not len(slopes):
             return cls(0.01, 10.0)
-        least, most = np.clip([slopes.min() / 3, slopes.max() * 3], *PRICE_LIMITS)
+        least, most = np.clip([slopes.min() / 4, slopes.max()], *PRICE_LIMITS)
         return cls(float(least), float(max(most, least * 2)))
 
     def reaching(self, lambda_: float) -> "Prices":

@@ -39,7 +39,7 @@ class Objective:
     def __post_init__(self) -> None:
         given = [name for name, value in asdict(self).items() if value is not None]
         if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)}: give only one of them")
+            raise UsageError(f"{' and '.join(given)} exclude each other", "give one of them")
         if not given:
             object.__setattr__(self, "max_drop", DEFAULT_DROP)
         check_flops_target(self.flops_target)

@@ -77,9 +77,9 @@ def train_policy(
     from policies.table import OutcomeTable
 
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
-    table = OutcomeTable.load(folder.require("table"))
-    target = folder.claim("policies", name or algo, overwrite=overwrite)
     options = _options_of(algo, timesteps=timesteps, actions=actions, seed=seed, name=name)
+    table = OutcomeTable.load(folder.require("table"))
+    target = folder.claim("policies", base.check_name(name or algo), overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
         trained = policies.train(
             algo,
@@ -91,8 +91,7 @@ def train_policy(
             **options,
         )
     judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
-    base.save(trained.policy, target, overwrite=overwrite)
-    _keep(target, judged, table, trained)
+    _keep(target, judged, table, trained, overwrite=overwrite)
     folder.record(seed=seed)
     _show(console, judged, rivals, trained)
     console.result({"policy": str(target), "evaluation": judged.to_dict()})
@@ -100,30 +99,32 @@ def train_policy(
 
 
 def _options_of(algo: str, *, seed: int, **given: Any) -> dict[str, Any]:
-    """What was given, and the seed where the algorithm draws at all."""
+    """What was given, and the seed where the algorithm draws at all; UsageError for what it does not take."""
     from policies import registry
 
     return {**given, "seed": seed} if "seed" in registry.options(algo) else given
 
 
-def _keep(target: Path, judged: "Evaluation", table: "OutcomeTable", trained: "Trained") -> None:
-    """evaluation.json, and choices.csv: what was decided for every test sample."""
-    from policies import evaluate
-    from policies.files import write_csv, write_json
+def _keep(
+    target: Path, judged: "Evaluation", table: "OutcomeTable", trained: "Trained", *, overwrite: bool
+) -> None:
+    """The policy, evaluation.json, and choices.csv: what was decided per test sample. All or nothing."""
+    from policies import base, evaluate
+    from policies.files import atomic_folder, write_csv, write_json
 
     rows = table.rows("test")
-    write_csv(target / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
-    write_json(
-        target / "evaluation.json",
-        {
-            "schema_version": 1,
-            "evaluation": judged.to_dict(),
-            "objective": trained.objective.to_dict(),
-            "met": trained.met,
-            "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
-            "candidates": trained.candidates,
-        },
-    )
+    told = {
+        "schema_version": 1,
+        "evaluation": judged.to_dict(),
+        "objective": trained.objective.to_dict(),
+        "met": trained.met,
+        "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
+        "candidates": trained.candidates,
+    }
+    with atomic_folder(target, overwrite=overwrite) as scratch:
+        base.save(trained.policy, scratch)
+        write_csv(scratch / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
+        write_json(scratch / "evaluation.json", told)
 
 
 def _show(console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained") -> None:

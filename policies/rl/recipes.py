@@ -40,7 +40,7 @@ RECIPES = {
         timesteps=1_000_000,
         n_envs=1024,
         activation="tanh",
-        scale_rewards=False,
+        scale_rewards=True,
         entropy=0.03,
         arguments={
             "n_steps": 8,
@@ -55,7 +55,7 @@ RECIPES = {
         timesteps=1_000_000,
         n_envs=1024,
         activation="tanh",
-        scale_rewards=False,
+        scale_rewards=True,
         entropy=0.03,
         arguments={
             "n_steps": 1,
