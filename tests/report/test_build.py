@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -334,3 +336,18 @@ def test_what_training_recorded_is_told(tmp_path, synthetic_table, make_run):
     made = next(grid for grid in composed(run).grids() if grid.name == "policies_made")
     assert list(made.rows[0][:4]) == ["hasty", "threshold", "drop of at most 0.01", "no"]
     assert list(made.rows[1][:4]) == ["threshold", "threshold", "–", "–"]
+
+
+def test_latency_is_drawn_where_it_was_measured(tmp_path, synthetic_table):
+    rows = {"configuration": [0, 89], "batch": [1, 1], "device": ["cpu", "cpu"], "median_ms": [1.5, 9.25]}
+    run = Run.open(tmp_path)
+    replace(synthetic_table, latency=pd.DataFrame(rows)).save(run.table)
+    document = composed(run)
+    assert "latency" in [drawing.name for drawing in document.drawings()]
+    grid = next(grid for grid in document.grids() if grid.name == "latency")
+    assert list(grid.rows[1]) == ["89", "1", "cpu", "9.25"]
+    assert grid.numeric == 1
+    shutil.rmtree(run.table)
+    unknown = pd.DataFrame(rows | {"configuration": [0, 90]})
+    replace(synthetic_table, latency=unknown).save(run.table)
+    assert "latency" not in [drawing.name for drawing in composed(run).drawings()]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from adapcli.report import style
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TICKS = 7
 LINES = (
     ("full", "others at full", style.BLUE, "o-"),
     ("cheapest", "others at the cheapest", style.ORANGE, "D--"),
@@ -45,7 +47,7 @@ def _effect(axes: "Axes", effects: pd.DataFrame) -> None:
         axes.vlines(x, rows["low"], rows["high"], color=colour, lw=1.2)
         axes.plot(x, rows["score"], form, color=colour, label=label, markeredgecolor=style.PAPER)
     at_full = effects[effects["others"] == "full"].set_index("value")["fraction"]
-    shown = values[:: max(1, -(-len(values) // 8))]
+    shown = [values[i] for i in sorted({round(i) for i in np.linspace(0, len(values) - 1, TICKS)})]
     ticks = [f"{value}\n{part(at_full[value])}" if value in at_full else str(value) for value in shown]
     axes.set_xticks([position[value] for value in shown], ticks)
     axes.set_xlim(-0.4, len(values) - 0.6)

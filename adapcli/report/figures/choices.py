@@ -38,7 +38,7 @@ def _bars(axes: "Axes", shares: pd.DataFrame, names: list[str]) -> None:
             range(len(names)), 100 * rows, 0.68, left=places, color=colour, edgecolor=style.PAPER, lw=0.6
         )
         for y, name in enumerate(names):
-            if rows[name] >= 0.09:
+            if rows[name] >= 0.05 + 0.035 * len(str(value)):  # else it would not fit
                 colour_of_text = style.PAPER if i >= (len(values) - 1) / 2 else style.INK
                 middle = 100 * (left[name] + rows[name] / 2)
                 axes.text(middle, y, str(value), ha="center", va="center", fontsize=8.5, color=colour_of_text)

@@ -18,6 +18,8 @@ def section(findings: Findings) -> Section:
     return Section("cost", "Cost", blocks)
 
 
+SHOWN = 12
+"""A longer table of latencies is folded."""
 CONVENTIONS = (
     "1 multiply-add = 2 FLOPs, batch 1. Executed is what this project runs and what every figure here "
     "counts: the readout's constant query is folded into the weights, and attention skips what the block "
@@ -67,21 +69,29 @@ def _mebibytes(findings: Findings) -> float:
 def _latency(findings: Findings, measured: pd.DataFrame) -> list[Block]:
     columns = [str(name) for name in measured.columns]
     rows = [[_cell(value) for value in row] for row in measured.itertuples(index=False)]
-    numeric = sum(pd.api.types.is_numeric_dtype(measured[name]) for name in columns[::-1])
-    blocks: list[Block] = []
-    if {"configuration", "median_ms"} <= set(columns):
-        frame = measured.assign(cost_flops=findings.table.cost_flops[measured["configuration"].to_numpy(int)])
-        drawing = Drawing(
-            "latency",
-            lambda layout: latency(frame, unit=findings.unit, layout=layout),
-            "Measured latency over FLOPs.",
-            "Median latency over FLOPs; a colour for each batch size, device, type and number of threads.",
-        )
-        blocks.append(drawing)
-    blocks.append(
-        Grid("latency", measured, columns, rows, "Latency as measured", numeric, folded=len(rows) > 12)
+    text = [i for i, name in enumerate(columns) if not pd.api.types.is_numeric_dtype(measured[name])]
+    numeric = len(columns) - 1 - max(text, default=0)
+    grid = Grid("latency", measured, columns, rows, "Latency as measured", numeric, folded=len(rows) > SHOWN)
+    return [_drawing(findings, measured), grid] if _drawable(findings, measured) else [grid]
+
+
+def _drawable(findings: Findings, measured: pd.DataFrame) -> bool:
+    """Whether the rows say which configuration took how long."""
+    if not {"configuration", "median_ms"} <= set(measured.columns):
+        return False
+    known = measured["configuration"].isin(range(findings.table.n_configs)).all()
+    return bool(known and pd.api.types.is_numeric_dtype(measured["median_ms"]))
+
+
+def _drawing(findings: Findings, measured: pd.DataFrame) -> Drawing:
+    costs = findings.table.cost_flops[measured["configuration"].to_numpy(int)]
+    frame = measured.assign(cost_flops=costs)
+    return Drawing(
+        "latency",
+        lambda layout: latency(frame, unit=findings.unit, layout=layout),
+        f"Measured latency over FLOPs, {len(frame)} measurements.",
+        "Median latency over FLOPs; a colour for each batch size, device, type and number of threads.",
     )
-    return blocks
 
 
 def _cell(value: object) -> str:

@@ -80,7 +80,7 @@ def _commands(commands: list[dict[str, Any]]) -> Grid:
     rows = [
         [
             str(c.get("command", "")),
-            str(c.get("started", "")).replace("T", " "),
+            str(c.get("started", "")).replace("T", " ").replace("+00:00", " UTC"),
             duration(float(c.get("seconds", 0))),
         ]
         for c in commands
