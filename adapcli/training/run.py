@@ -120,7 +120,7 @@ def write_card(metrics: dict[str, Any], path: Path) -> None:
         "",
         recipe["description"].strip(),
         "",
-        f"- made by `adap train --recipe {recipe['name']}` in {metrics['seconds'] / 60:.0f} minutes on a CPU",
+        f"- made by `adap train --recipe {recipe['name']}` in {metrics['seconds'] / 60:.0f} minutes on one core",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
         f"- scored on {metrics['samples']:,} scenes of the test split, made of scans that training never saw",
         "",
