@@ -114,10 +114,10 @@ def _unknown(error: Exception) -> tuple[str, str]:
 
 def _again(arguments: Sequence[str]) -> str:
     """What to type to go on: the same command line, with `--resume` where the command knows it."""
-    words = [word for word in arguments if word != "--overwrite"]
+    words = list(arguments)
     name = next((word for word in words if not word.startswith("-")), "")
-    if _has_resume(name) and "--resume" not in words:
-        words.append("--resume")
+    if _has_resume(name):
+        words = [*(word for word in words if word not in ("--overwrite", "--resume")), "--resume"]
     return f"continue with: {_program()} {shlex.join(words)}"
 
 

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from adapcli.commands.options import Limit, Overwrite, Quiet
+from adapcli.commands.options import Limit, Overwrite, Quiet, Resume
 from adapcli.console import Console
 
 
 def demo(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Run folder.")] = Path("adap-demo"),
     limit: Limit = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -26,7 +27,8 @@ def demo(
 
     console = Console(quiet=quiet)
     console.say("1/4 adap sweep")
-    sweep(run=run, limit=limit, overwrite=overwrite, quiet=quiet)
+    sweep(run=run, limit=limit, resume=resume, overwrite=overwrite, quiet=quiet)
+    overwrite = overwrite or resume  # what follows takes seconds
     console.say("2/4 adap search --flops-target 0.5")
     search(run=run, flops_target=0.5, overwrite=overwrite, quiet=quiet)
     for algo in ("threshold", "ppo"):

@@ -85,7 +85,7 @@ def test_a_read_only_place(adap, closed, checkpoint, recipe):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-@pytest.mark.parametrize("words", [["search"], ["report"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [["search"], ["report"], ["train-policy"]], ids=lambda words: words[0])
 def test_a_run_folder_without_the_right_to_write(adap, run, words):
     run.chmod(0o500)
     ended = adap(*words)

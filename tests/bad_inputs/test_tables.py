@@ -9,7 +9,7 @@ import pytest
 import adapcli
 from policies.table.writer import partial_folder
 
-READERS = [["search"], ["report"]]
+READERS = [["search"], ["report"], ["train-policy", "--algo", "threshold"]]
 readers = pytest.mark.parametrize("words", READERS, ids=lambda words: words[0])
 
 

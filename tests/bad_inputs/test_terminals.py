@@ -46,7 +46,12 @@ def test_odd_paths_from_sweep_to_report(adap, odd, checkpoint, tmp_path):
     shutil.copy(checkpoint, tmp_path / "[bold]m é.pt")
     words = ["--run", ODD, "--quiet"]
     sweep = ["sweep", "--ckpt", "[bold]m é.pt", "--limit", "40", "--overwrite"]
-    for command in (sweep, ["search", "--flops-target", "0.9"], ["report"]):
+    for command in (
+        sweep,
+        ["search", "--flops-target", "0.9"],
+        ["train-policy", "--algo", "threshold"],
+        ["report"],
+    ):
         ended = adap(*command, *words)
         assert ended.code == 0, ended
     assert OutcomeTable.load(odd / "table").configs["model"][0] == "[bold]m é"
