@@ -59,7 +59,8 @@ def _most(findings: Findings, everyone: list[Judged]) -> Grid:
         names = [labels.configuration(findings.table.configs, i) for i in used]
         records += [(judged.name, name, shares[i]) for name, i in zip(names, used, strict=True)]
         most = zip(names[:MOST_CHOSEN], used, strict=False)
-        rows.append([judged.name, str(len(used)), ", ".join(f"{n} {percent(shares[i], 0)}" for n, i in most)])
+        told = [f"{name} {percent(shares[i], 0)}".replace(" ", "\u00a0") for name, i in most]
+        rows.append([judged.name, str(len(used)), ", ".join(told)])
     frame = pd.DataFrame(records, columns=["name", "configuration", "share"])
     columns = ["", "used", "most often"]
     return Grid("choices", frame, columns, rows, "Configurations chosen most often", numeric=0)
