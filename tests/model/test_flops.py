@@ -224,14 +224,13 @@ def test_beyond_the_trained_length_not_even_the_read_is_kept(make_config):
 
 def test_a_width_per_block_continues_while_the_blocks_already_run_agree(make_config):
     config = make_config()
-    narrow, grown, other = (
-        Configuration(4, (12, 24), 2),
-        Configuration(4, (12, 24, 6), 3),
-        Configuration(4, (24, 24, 6), 3),
-    )
-    matrix = increments(config, [narrow, grown, other])
+    narrow, grown = Configuration(4, (12, 24), 2), Configuration(4, (12, 24, 6), 3)
+    others = [Configuration(4, widths, 3) for widths in ((24, 24, 6), (12, 6, 6))]
+    matrix = increments(config, [narrow, grown, *others])
     assert matrix[0, 1] == trunk_flops(config, grown) - trunk_flops(config, narrow) + readout_flops(config, 4)
-    assert matrix[0, 2] > matrix[0, 1]
+    for column, other in enumerate(others, start=2):
+        restart = flops(config, other, readout="folded", attention="block") - input_flops(config)
+        assert matrix[0, column] == restart - read_flops(config, 4)
 
 
 @settings(max_examples=30, deadline=None)

@@ -156,6 +156,15 @@ def test_payloads_are_not_run(tmp_path):
     assert ran.exists()  # the payload does work where it is let
 
 
+def test_torchs_own_refusal_stands_behind_ours(tmp_path, monkeypatch):
+    """Reading the program through comes before the weights-only reader, not instead of it."""
+    monkeypatch.setattr("adapcli.model.weights._check_archive", lambda path: None)
+    ran = tmp_path / "ran"
+    archive(tmp_path / "m.pt", pickled({"w": payload(ran)}))
+    refused(tmp_path / "m.pt", "refused: it holds Python objects .*; nothing was run")
+    assert not ran.exists()
+
+
 @pytest.mark.slow
 def test_payloads_are_not_run_where_the_environment_asks_for_unsafe_loading(tmp_path):
     ran = tmp_path / "ran"
