@@ -25,7 +25,8 @@ def marks(scale=1e6):
     score = Interval(0.9, 0.88, 0.92)
     found = [Mark("full configuration", "full", score, 8 * scale), Mark("chosen", "chosen", score, 4 * scale)]
     found += [Mark(name, "policy", Interval(0.9, 0.9, 0.9), (i + 1) * scale) for i, name in enumerate(NAMES)]
-    return [*found, *(Mark(f"oracle {i}", "oracle", Interval(1, 0.99, 1), 0.5 * scale) for i in range(2))]
+    bounds = [Interval(0.999, 0.99, 1), Interval(0.91, 0.9, 0.92)]  # one far above, one close to the best
+    return [*found, *(Mark(f"oracle {b.mean}", "oracle", b, 0.5 * scale) for b in bounds)]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,14 @@ def test_policies_look_different_and_oracles_are_hollow():
     assert [look.fill for look, mark in zip(found, marks(), strict=True) if mark.kind == "oracle"] == [
         "hollow"
     ] * 2
+
+
+def test_a_mark_looks_the_same_in_both_panels(drawings):
+    whole, close = drawings["tradeoff"](style.WIDE).axes
+    seen = {line.get_label(): (line.get_marker(), line.get_color()) for line in whole.lines}
+    shared = [line for line in close.lines if not line.get_label().startswith("_")]
+    assert len(shared) > 5
+    assert all(seen[line.get_label()] == (line.get_marker(), line.get_color()) for line in shared)
 
 
 def test_many_policies_still_look_different():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adapcli.report import style
-from adapcli.report.marks import Curve, Floats, Look, Mark, looks
+from adapcli.report.marks import Curve, Floats, Look, Mark
 from adapcli.report.units import CostUnit
 
 if TYPE_CHECKING:
@@ -59,12 +59,6 @@ def draw_curve(
     )
     heights = np.interp(fine, corners, curve.score)
     axes.plot(fine, heights, dash, color=colour, lw=1.4, label=curve.label, zorder=3)
-
-
-def draw_marks(axes: "Axes", marks: list[Mark], unit: CostUnit) -> None:
-    """Every mark with its interval."""
-    for mark, look in zip(marks, looks(marks), strict=True):
-        draw_mark(axes, mark, look, unit)
 
 
 def draw_mark(axes: "Axes", mark: Mark, look: Look, unit: CostUnit) -> None:

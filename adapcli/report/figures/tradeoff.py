@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from adapcli.report import style
-from adapcli.report.figures.plane import cost_axis, draw_curve, draw_marks, percent_axis
-from adapcli.report.marks import Curve, Floats, Mark, shade_axis
+from adapcli.report.figures.plane import cost_axis, draw_curve, draw_mark, percent_axis
+from adapcli.report.marks import Curve, Floats, Mark, looks, shade_axis
 from adapcli.report.style import Layout
 from adapcli.report.units import CostUnit
 
@@ -34,12 +34,14 @@ def tradeoff(
     rows, columns = (2, 1) if layout.narrow else (1, 2)
     figure, (whole, close) = style.canvas(layout, 8.6 if layout.narrow else 4.9, rows, columns)
     bottom, top = _close_range(configs, marks)
+    look_of = dict(zip(marks, looks(marks), strict=True))  # the same in both panels
     near = [mark for mark in marks if bottom <= mark.score.mean <= top]
     for axes, shown in ((whole, marks), (close, near)):
         _configurations(axes, configs, unit)
         for curve, dash in zip(curves, ("-", "--", ":"), strict=False):
             draw_curve(axes, curve, unit, dash=dash, colour=style.INK if dash == "-" else style.MUTED)
-        draw_marks(axes, shown, unit)
+        for mark in shown:
+            draw_mark(axes, mark, look_of[mark], unit)
         percent_axis(axes, score_name)
     whole.set_title("All configurations")
     close.set_title("Close to the best")
