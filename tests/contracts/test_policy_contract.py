@@ -1,0 +1,202 @@
+"""What every policy promises, whatever it does inside. A new policy: a subclass with `make`."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from policies import base, registry
+from policies.baselines import HindsightOracle, RandomMixture, SameAnswerOracle, Static
+from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
+from policies.errors import FileError, UsageError
+from policies.evaluate import evaluate
+from policies.grid import Grid
+from policies.rl.network import Network, NetworkPolicy
+from policies.threshold import Threshold, depth_chains
+
+
+class AnyPolicy:
+    """Holds for oracles too."""
+
+    def make(self, table):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def table(self, make_table):
+        return make_table(300)
+
+    @pytest.fixture
+    def policy(self, table):
+        return self.make(table)
+
+    @pytest.fixture
+    def rows(self, table):
+        return np.arange(table.n_samples)
+
+    def test_it_is_a_policy(self, policy):
+        assert isinstance(policy, base.Policy)
+        assert policy.name
+
+    def test_decisions_are_configurations_and_costs(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        assert decision.configuration.shape == decision.cost_flops.shape == rows.shape
+        assert decision.configuration.dtype == np.int64
+        assert decision.cost_flops.dtype == np.float64
+        assert ((decision.configuration >= 0) & (decision.configuration < table.n_configs)).all()
+        assert np.isfinite(decision.cost_flops).all()
+
+    def test_the_chosen_configuration_is_paid_for(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        assert (decision.cost_flops >= table.cost_flops[decision.configuration]).all()
+
+    def test_neighbours_do_not_change_a_decision(self, policy, table, rows):
+        together = policy.select(table, rows)
+        for row in rows[:40]:
+            alone = policy.select(table, np.array([row]))
+            assert alone.configuration[0] == together.configuration[row]
+            assert alone.cost_flops[0] == together.cost_flops[row]
+
+    def test_order_and_repetition_do_not_matter(self, policy, table, rows):
+        shuffled = np.random.default_rng(0).choice(rows, 500)
+        expected, found = policy.select(table, rows), policy.select(table, shuffled)
+        np.testing.assert_array_equal(found.configuration, expected.configuration[shuffled])
+        np.testing.assert_array_equal(found.cost_flops, expected.cost_flops[shuffled])
+
+    def test_no_samples_no_decisions(self, policy, table):
+        assert len(policy.select(table, np.array([], dtype=np.int64)).configuration) == 0
+
+    def test_it_can_be_evaluated(self, policy, table):
+        found = evaluate(policy, table, resamples=20)
+        assert found.n == len(table.rows("test"))
+        assert sum(found.shares) == pytest.approx(1)
+
+
+class KeptPolicy(AnyPolicy):
+    """Holds for policies that can be deployed and kept."""
+
+    def test_no_label_is_read(self, policy, table, rows):
+        rng = np.random.default_rng(1)
+        blind = replace(
+            table,
+            score=rng.random(table.score.shape, np.float32),
+            agreement=rng.random(table.score.shape, np.float32),
+            prediction=rng.permuted(table.prediction),
+            nll=rng.random(table.score.shape, np.float32),
+            samples=table.samples.assign(target=rng.permutation(table.samples["target"].to_numpy())),
+        )
+        before, after = policy.select(table, rows), policy.select(blind, rows)
+        np.testing.assert_array_equal(before.configuration, after.configuration)
+        np.testing.assert_array_equal(before.cost_flops, after.cost_flops)
+
+    def test_what_is_kept_is_what_is_loaded(self, policy, table, rows, tmp_path):
+        base.save(policy, tmp_path / "p")
+        loaded = registry.load(tmp_path / "p", table)
+        before, after = policy.select(table, rows), loaded.select(table, rows)
+        np.testing.assert_array_equal(before.configuration, after.configuration)
+        np.testing.assert_array_equal(before.cost_flops, after.cost_flops)
+        assert (loaded.kind, loaded.name, loaded.grid) == (policy.kind, policy.name, policy.grid)
+        assert (loaded.feature_names, loaded.own_flops) == (policy.feature_names, policy.own_flops)
+
+    def test_it_is_kept_twice_only_if_told(self, policy, tmp_path):
+        base.save(policy, tmp_path)
+        with pytest.raises(UsageError, match="holds a policy already"):
+            base.save(policy, tmp_path)
+        base.save(policy, tmp_path, overwrite=True)
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"depths": (1, 2)}, "18 / 12 configurations"),
+            (
+                {"widths": (8, 17)},
+                "configuration 3: model=m tokens=1 width=16 depth=1 / model=m tokens=1 width=17",
+            ),
+            ({"meta": {"fingerprints": {"checkpoint": "other"}}}, "checkpoint abc / other"),
+        ],
+    )
+    def test_another_grid_is_refused(self, policy, table, make_table, tmp_path, changed, told):
+        other = make_table(**changed)
+        base.save(policy, tmp_path / "p")
+        with pytest.raises(FileError) as refused:
+            registry.load(tmp_path / "p", other)
+        assert told in refused.value.message
+        with pytest.raises(FileError, match="made for another grid"):
+            evaluate(policy, other)
+
+    def test_other_data_are_welcome(self, policy, make_table):
+        evaluate(policy, make_table(seed=5), resamples=5)
+
+
+class TestStatic(KeptPolicy):
+    def make(self, table):
+        return Static(Grid.of(table), 4)
+
+
+class TestRandomMixture(KeptPolicy):
+    def make(self, table):
+        return RandomMixture(
+            Grid.of(table), tuple(np.full(table.n_configs, 1 / table.n_configs).tolist()), seed=3
+        )
+
+
+class TestThreshold(KeptPolicy):
+    def make(self, table):
+        return Threshold(Grid.of(table), depth_chains(table)[-1], 0.6)
+
+
+class TestNetwork(KeptPolicy):
+    kind, actions = "ppo", "discrete"
+
+    def make(self, table):
+        rng = np.random.default_rng(0)
+        actions = Actions.of(table, self.actions)
+        sizes = [len(table.feature_names) + PRICE_NODES, 7, sum(actions.sizes)]
+        return NetworkPolicy(
+            kind=self.kind,
+            grid=Grid.of(table),
+            feature_names=table.feature_names,
+            scale=Standardiser.fit(table.features),
+            prices=Prices(0.1, 10.0),
+            actions=actions,
+            network=Network(
+                tuple(rng.normal(size=(b, a)) for a, b in pairwise(sizes)),
+                tuple(rng.normal(size=b) for b in sizes[1:]),
+            ),
+            lambda_=0.5,
+            name="net",
+        )
+
+    def test_its_own_cost_is_counted(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        extra = decision.cost_flops - table.cost_flops[decision.configuration]
+        layers = policy.network.weights
+        network = 2 * sum(a.shape[0] * a.shape[1] for a in layers) + 2 * len(table.feature_names)
+        assert (extra == table.feature_flops + network).all()
+
+    def test_features_are_found_by_name(self, policy, table, rows):
+        order = [2, 0, 1]
+        moved = replace(
+            table,
+            features=table.features[:, order],
+            feature_names=tuple(table.feature_names[i] for i in order),
+        )
+        np.testing.assert_array_equal(
+            policy.select(moved, rows).configuration, policy.select(table, rows).configuration
+        )
+        with pytest.raises(FileError, match="lacks 1 of the policy's features, the first is 'mean'"):
+            policy.select(replace(table, feature_names=("x", "spread", "edges")), rows)
+
+
+class TestFactoredNetwork(TestNetwork):
+    kind, actions = "a2c", "factored"
+
+
+class TestHindsightOracle(AnyPolicy):
+    def make(self, table):
+        return HindsightOracle()
+
+
+class TestSameAnswerOracle(AnyPolicy):
+    def make(self, table):
+        return SameAnswerOracle()
