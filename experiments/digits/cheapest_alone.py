@@ -1,7 +1,7 @@
 """Is the cheapest configuration neglected by training all of them at once, or at its capacity?
 
-Trains the cheapest configuration alone, with the steps, batches and optimiser of the packaged recipe, and scores it on
-the same test scenes as the packaged checkpoint's cheapest configuration.
+Trains the cheapest configuration alone, with the steps, batches and optimiser of the packaged recipe, and
+scores it on the same test scenes as the packaged checkpoint's cheapest configuration.
 """
 
 import argparse
