@@ -7,6 +7,7 @@ import torch
 
 import adapcli
 import policies
+from adapcli.console import Console
 from adapcli.main import main
 from adapcli.model.preprocessing import Preprocessing
 
@@ -72,8 +73,25 @@ def test_the_demo_makes_a_report_and_can_be_interrupted_and_repeated(demo, tmp_p
     assert (run / "report" / "index.html").stat().st_size > 10_000
     assert {path.name for path in (run / "policies").iterdir()} == {"threshold", "ppo"}
     assert json.loads((run / "run.json").read_text())["checkpoint"]["path"] == str(tmp_path / "m.pt")
-    for number in "1234":
-        assert f"{number}/4 adap " in err
+    for number in "12345":
+        assert f"{number}/5 adap " in err
     code, _, err = demo()
     assert code == 2
     assert "--overwrite" in err
+
+
+def test_json_is_one_object_of_all_commands(tmp_path, monkeypatch, capsys):
+    for name in ("sweep", "search", "train_policy", "report"):
+
+        def command(run, json, quiet, name=name, **_):
+            Console(json=json, quiet=quiet).result({"name": name})
+            Console(json=json, quiet=quiet).print("for people")
+
+        monkeypatch.setattr(f"adapcli.commands.{name}.{name}", command)
+    assert main(["demo", "--run", str(tmp_path), "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (found["schema_version"], err) == (1, "")
+    assert found["report"] == str(tmp_path / "report" / "index.html")
+    names = [part["name"] for part in found["commands"].values()]
+    assert names == ["sweep", "search", "train_policy", "train_policy", "report"]

@@ -1,11 +1,12 @@
 """`adap demo`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from adapcli.commands.options import Limit, Overwrite, Quiet, Resume
+from adapcli.commands.options import Json, Limit, Overwrite, Quiet, Resume
 from adapcli.console import Console
 
 
@@ -14,6 +15,7 @@ def demo(
     limit: Limit = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the whole pipeline on embedded data and the packaged checkpoint.
@@ -25,15 +27,31 @@ def demo(
     from adapcli.commands.sweep import sweep
     from adapcli.commands.train_policy import train_policy
 
-    console = Console(quiet=quiet)
-    console.say("1/4 adap sweep")
-    sweep(run=run, limit=limit, resume=resume, overwrite=overwrite, quiet=quiet)
-    overwrite = overwrite or resume  # what follows takes seconds
-    console.say("2/4 adap search --flops-target 0.5")
-    search(run=run, flops_target=0.5, overwrite=overwrite, quiet=quiet)
-    for algo in ("threshold", "ppo"):
-        console.say(f"3/4 adap train-policy --algo {algo}")
-        train_policy(run=run, algo=algo, overwrite=overwrite, quiet=quiet)
-    console.say("4/4 adap report")
-    report(run=run, quiet=quiet)
-    console.print(f"report: {(run / 'report' / 'index.html').resolve()}")
+    console, again = Console(json=json, quiet=quiet), overwrite or resume  # all but the sweep take seconds
+    steps: list[tuple[str, Callable[..., None], dict[str, Any]]] = [
+        ("adap sweep", sweep, {"limit": limit, "resume": resume, "overwrite": overwrite}),
+        ("adap search --flops-target 0.5", search, {"flops_target": 0.5, "overwrite": again}),
+        ("adap train-policy --algo threshold", train_policy, {"algo": "threshold", "overwrite": again}),
+        ("adap train-policy --algo ppo", train_policy, {"algo": "ppo", "overwrite": again}),
+        ("adap report", report, {}),
+    ]
+    results = {}
+    for number, (line, command, options) in enumerate(steps, 1):
+        console.say(f"{number}/{len(steps)} {line}")
+        results[line] = _result(command, run=run, json=json, quiet=quiet, **options)
+    index = (run / "report" / "index.html").resolve()
+    console.print(f"report: {index}")
+    console.result({"report": index, "commands": results})
+
+
+def _result(command: Callable[..., None], *, json: bool, **options: Any) -> Any:
+    """Run a command; with --json the object that it prints, which then becomes a part of the one object."""
+    if not json:
+        return command(json=False, **options)
+    import io
+    from contextlib import redirect_stdout
+    from json import loads
+
+    with redirect_stdout(io.StringIO()) as caught:
+        command(json=True, **options)
+    return loads(caught.getvalue())
