@@ -122,7 +122,7 @@ def write_card(metrics: dict[str, Any], path: Path) -> None:
         "",
         f"- made by `adap train --recipe {recipe['name']}` in {metrics['seconds'] / 60:.0f} minutes on one core",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
-        f"- scored on {metrics['samples']:,} scenes of the test split, made of scans that training never saw",
+        f"- scored on {metrics['samples']:,} test scenes, made of scans that training never saw",
         "",
         "| configuration | accuracy |",
         "|---|---|",

@@ -265,6 +265,7 @@ def test_info_shows_costs_in_both_conventions(adap, make_model, checkpoint):
     assert found["architecture"] == config.to_dict()
 
 
+@pytest.mark.slow
 def test_info_of_the_published_size(adap, tmp_path):
     adapcli.save(adapcli.AdaPerceiver(adapcli.ModelConfig(num_classes=1000)), tmp_path / "published")
     code, out, err = adap("info", ckpt=tmp_path / "published")
