@@ -114,13 +114,13 @@ def describe(model: AdaPerceiver, test: DigitsDataset) -> dict[str, Any]:
 
 def write_card(metrics: dict[str, Any], path: Path) -> None:
     """A model card beside a checkpoint, from its metrics."""
-    recipe = metrics["recipe"]
+    recipe, minutes = metrics["recipe"], metrics["seconds"] / 60
     lines = [
         f"# Model card: {recipe['name']}",
         "",
         recipe["description"].strip(),
         "",
-        f"- made by `adap train --recipe {recipe['name']}` in {metrics['seconds'] / 60:.0f} minutes on one core",
+        f"- made by `adap train --recipe {recipe['name']}` in {minutes:.0f} minutes on one core",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
         f"- scored on {metrics['samples']:,} test scenes, made of scans that training never saw",
         "",
