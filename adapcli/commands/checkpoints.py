@@ -13,7 +13,7 @@ def open_checkpoint(console: Console, ckpt: str | None) -> "tuple[AdaPerceiver, 
     """The model, and where it came from; without `ckpt` the packaged one, which is said."""
     from adapcli.model.checkpoint import load, packaged
 
-    source = ckpt or str(packaged())
+    source = str(packaged()) if ckpt is None else ckpt  # "" is a variable that was not set: no checkpoint
     if ckpt is None:
         console.say(f"no --ckpt given: using the packaged checkpoint {source}")
     return load(source), source

@@ -168,6 +168,10 @@ def test_weights_that_are_no_numbers(adap, folder, command, value):
     adap(command, "--ckpt", "m").refused(3, "output_latents.token holds NaN or infinite values")
 
 
+def test_an_empty_path_is_not_the_packaged_checkpoint(adap, command):
+    adap(command, "--ckpt", "").refused(3, "config.json missing")
+
+
 def test_a_hub_without_the_extra(adap, command, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     adap(command, "--ckpt", "hf://owner/name").refused(4, "pip install 'adap[hub]'")
