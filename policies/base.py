@@ -136,7 +136,7 @@ class Candidates:
         return objective.choose(
             self.score,
             self.cost_flops,
-            full_score=float(tuning_scores(table)[:, table.full].mean()),
+            full_score=float(tuning_scores(table)[:, table.full].mean(dtype=np.float64)),
             full_cost_flops=float(table.cost_flops[table.full]),
         )
 
@@ -154,7 +154,7 @@ def measure(policies: Sequence[Policy], table: OutcomeTable, rows: IntArray) -> 
     values = np.asarray(table.score[rows])
     for i, policy in enumerate(policies):
         decision = policy.select(table, rows)
-        score[i] = values[np.arange(len(rows)), decision.configuration].mean()
+        score[i] = values[np.arange(len(rows)), decision.configuration].mean(dtype=np.float64)
         cost[i] = decision.cost_flops.mean()
     return Candidates(score, cost)
 

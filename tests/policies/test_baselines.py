@@ -115,6 +115,19 @@ def test_static_is_the_best_affordable_on_tune(table):
         Static(Grid.of(table), 18)
 
 
+@pytest.mark.parametrize(("drop", "cost_flops"), [(0.01, 10.0), (0.009, 100.0), (0.0, 100.0)])
+def test_a_drop_of_exactly_as_much_as_allowed_is_allowed(drop, cost_flops):
+    hits = np.arange(4000)[:, None] < [3600, 3640]  # 0.90 and 0.91, which single precision rounds upwards
+    configs = pd.DataFrame(
+        {"depth": [1, 2], "cost_flops": [10.0, 100.0], "readout_flops": 0, "memory_bytes": 0}
+    )
+    table = OutcomeTable.from_arrays(
+        configs=configs, score=hits.astype(np.float32), samples=pd.DataFrame({"split": ["tune"] * 4000})
+    )
+    trained = registry.train("static", table, max_drop=drop)
+    assert (trained.met, trained.cost_flops) == (True, cost_flops)
+
+
 def test_a_trained_mixture_lies_on_the_hull_of_tune(table):
     scores = table.score[table.rows("tune")].mean(axis=0, dtype=np.float64)
     for target in (0.5, 0.7, 0.9):
