@@ -97,10 +97,13 @@ class Trainer:
         return values
 
     def _losses(self, stage: Stage, images: Tensor, targets: Tensor) -> Losses:
-        config = self.model.config
+        config, device = self.model.config, self.model.device
         draw = draw_step(self.model, stage, len(images), seed=self.recipe.seed, step=self.step)
         tokens = config.token_granularities if "tokens" in stage.axes else (config.full_configuration.tokens,)
-        weights = depth_weights(config.depth, self.recipe.depth_weights) if "depth" in stage.axes else None
+        weights = None
+        if "depth" in stage.axes:
+            weights = depth_weights(config.depth, self.recipe.depth_weights).to(device)
+        images, targets = images.to(device), targets.to(device)
         return step_losses(self.model, images, targets, draw, tokens=tokens, depth_weights_L=weights)
 
     def _keep_up(self, recent: list[dict[str, float]]) -> None:

@@ -9,7 +9,7 @@ import torch
 from adapcli.errors import AdapError, FileError
 from adapcli.model.checkpoint import load
 from adapcli.space import Configuration
-from adapcli.training.loop import draw_step, learning_rate_share
+from adapcli.training.loop import Trainer, draw_step, learning_rate_share
 from adapcli.training.recipe import Recipe, load_recipe
 from adapcli.training.run import new_model, train
 
@@ -88,6 +88,14 @@ def test_training_learns(tmp_path: Path):
     assert losses[-1] < losses[0] - 0.02
 
 
+def test_a_step_runs_where_the_model_is(tmp_path: Path):
+    chosen = recipe()
+    model = new_model(chosen, preprocessing(), spec()).to("meta")  # any device but the data's own
+    trainer = Trainer(chosen, model, None, tmp_path, lambda _: {})
+    losses = trainer._losses(chosen.stages[-1], torch.zeros(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64))
+    assert losses.total.device.type == "meta"
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path):
     wild = recipe(optimiser={"learning_rate": 1.0, "warmup_steps": 0, "clip_norm": 1e30}, save_every=1)
     model = new_model(wild, preprocessing(), spec())
@@ -114,7 +122,6 @@ def poison_after(model, chosen: Recipe, folder: Path, step: int) -> None:
     """Train with data whose images turn into NaN after `step` steps."""
     from adapcli.data.dataset import Batch
     from adapcli.data.digits import DigitsDataset
-    from adapcli.training.loop import Trainer
 
     data = DigitsDataset("train", preprocessing(), size=10_000, spec=spec())
 
