@@ -44,7 +44,7 @@ class Recipe(_Strict):
 
     name: str
     description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Literal["digits"] = "digits"
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     model: dict[str, Any]

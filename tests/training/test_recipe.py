@@ -28,6 +28,7 @@ def test_a_file_gives_its_recipe(tmp_path: Path):
     [
         ("name: [unclosed\n", r"mine\.yaml:2: "),
         (GOOD + "stepz: 3\n", r"mine\.yaml:5: stepz: unknown key"),
+        (GOOD + f"seed: {2**32}\n", r"mine\.yaml:5: seed: "),  # what a step draws leaves no room for more
         (GOOD + "optimiser: {learning_rat: 0.1}\n", "did you mean 'learning_rate'"),
         ("!!python/object/apply:os.system ['true']\n", r"mine\.yaml:1: could not determine a constructor"),
         ("a: &a [1]\nb: *a\n", "aliases are not allowed"),
