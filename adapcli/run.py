@@ -126,7 +126,8 @@ class Run:
         except FileError as error:
             raise FileError(error.message, hint) from error
         known = isinstance(content, dict) and content.get("schema_version") == SCHEMA_VERSION
-        if not known or not isinstance(content.get("commands", []), list):
+        commands = content.get("commands", []) if known else None
+        if not isinstance(commands, list) or not all(isinstance(command, dict) for command in commands):
             raise FileError(f"{path}: not a run.json of version {SCHEMA_VERSION}", hint)
         return dict(content)
 

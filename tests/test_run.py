@@ -149,7 +149,15 @@ def test_passwords_and_broken_encodings_are_not_recorded(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "commands": 5}', "not json"]
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"schema_version": 99}',
+        '{"schema_version": 1, "commands": 5}',
+        '{"schema_version": 1, "commands": [5]}',
+        "not json",
+    ],
 )
 def test_a_damaged_record_is_refused_and_kept(run, content):
     run.folder.mkdir()

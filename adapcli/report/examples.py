@@ -24,7 +24,7 @@ SMALLEST_SIDE = 96
 def examples(findings: "Findings") -> list[Example] | str:
     """`COUNT` samples from easy to hard, or in a few words why there are none."""
     try:
-        data, preprocessing = _open(findings)
+        data, preprocessing = _reopened(findings)
         places = from_easy_to_hard(findings.table.score[findings.rows])
         return [_example(findings, data, preprocessing, int(place)) for place in places]
     except AdapError as error:
@@ -42,6 +42,17 @@ def from_easy_to_hard(score: NDArray[np.float32], count: int = COUNT) -> NDArray
     order = np.argsort(-np.asarray(score).mean(1, dtype=np.float64), kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))
     return np.asarray(order[places], np.intp)
+
+
+def _reopened(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
+    """The test split; _OtherDataError if it is another now, or what the table says of it makes no sense."""
+    try:
+        data, preprocessing = _open(findings)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _OtherDataError("the table does not say what data it was made from") from error
+    if len(data) != len(findings.rows):
+        raise _OtherDataError(f"the data has {len(data)} test samples now, the table {len(findings.rows)}")
+    return data, preprocessing
 
 
 def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
@@ -63,8 +74,6 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
         class_names=meta.get("class_names"),
         split_by=str(facts.get("split_by") or "auto"),
     )
-    if len(data) != len(findings.rows):
-        raise _OtherDataError(f"the data has {len(data)} test samples now, the table {len(findings.rows)}")
     return data, preprocessing
 
 

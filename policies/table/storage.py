@@ -135,9 +135,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
     version = meta.get("schema_version")
     if version != schema.SCHEMA_VERSION:
         raise FileError(f"{path}: schema_version {version!r}, this version reads {schema.SCHEMA_VERSION}")
-    for name in ("id_columns", "signal_names", "feature_names"):
+    for name in (*("id_columns", "signal_names", "feature_names"), *({"class_names"} & set(meta))):
         if not (isinstance(meta.get(name), list) and all(isinstance(value, str) for value in meta[name])):
             raise FileError(f"{path}: {name}: expected a list of names")
+    for name in ("fingerprints", "full_configuration"):
+        if not isinstance(meta.get(name, {}), dict):
+            raise FileError(f"{path}: {name}: expected an object")
     if type(meta.get("feature_flops")) is not int:
         raise FileError(f"{path}: feature_flops: expected a whole number")
     return meta

@@ -81,6 +81,9 @@ DAMAGE = {
     "meta of NaN": (lambda table: (table / "meta.json").write_text('{"a": NaN}'), "NaN is not JSON"),
     "another version": (change_meta(schema_version=99), "schema_version 99, this version reads"),
     "names that are numbers": (change_meta(signal_names=[1, 2]), "signal_names: expected a list of names"),
+    "no object of fingerprints": (change_meta(fingerprints=5), "fingerprints: expected an object"),
+    "no list of classes": (change_meta(class_names=5), "class_names: expected a list of names"),
+    "no full configuration": (change_meta(full_configuration=3), "full_configuration: expected an object"),
     "Python objects": (put_objects, "holds Python objects; nothing was run"),
     "a text": (lambda table: (table / "score.npy").write_text("scores"), "score.npy: not a usable .npy file"),
 }
@@ -135,6 +138,27 @@ def test_a_report_of_a_damaged_search(adap, run, name, text, told):
     assert adap("search", "--flops-target", "0.5").code == 0
     (run / "search" / name).write_text(text)
     adap("report").refused(3, told)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": {"name": 5, "seed": "abc"}},
+        {"data": {"name": "digits", "limits": [1]}},
+        {"data": {"name": "digits", "limits": {"test": "x"}}},
+        {"data": {"name": "folder:/nowhere"}},
+        {"data": {"name": "digits", "seed": 1, "limits": {"test": 90}}},
+        {"preprocessing": {"mean": 5}},
+        {"data": [], "model": 7, "conventions": [], "device": [], "versions": 7, "task": 9},
+    ],
+)
+def test_a_report_of_a_table_that_does_not_say_where_it_is_from(adap, run, monkeypatch, changed):
+    """Everything but the example pictures is there. (Figures, which take seconds, are left out here.)"""
+    monkeypatch.setattr("adapcli.report.build._write_figure", lambda drawing, folder: "")
+    change_meta(**changed)(run / "table")
+    ended = adap("report")
+    assert (ended.code, "Traceback" in ended.err, "defect" in ended.err) == (0, False, False), ended
+    assert (run / "report" / "index.html").exists()
 
 
 @pytest.fixture
