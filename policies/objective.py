@@ -92,7 +92,7 @@ def too_expensive(target: float, least: float) -> InfeasibleError:
     """The error for a budget below the cheapest candidate."""
     rounded = math.ceil(least * 1000) / 1000
     message = f"flops target {target:g}: the cheapest is {rounded:g} of full"
-    return InfeasibleError(message, f"ask for {rounded:g} or more")
+    return InfeasibleError(message, f"choose a target from {rounded:g} to 1")
 
 
 def _first(value: npt.NDArray[np.float64], tie: npt.NDArray[np.float64]) -> int:

@@ -90,13 +90,13 @@ def search(
             )
     earlier = result.save(folder.search, overwrite=overwrite)
     folder.record(seed=seed)
-    show(console, result, table.n_configs)
+    show(console, result, table.n_configs, again=folder.command("search"))
     console.say(f"kept the earlier result in {earlier}" if earlier else f"saved in {folder.search}")
     console.result(result.to_dict())
 
 
-def show(console: Console, result: "SearchResult", n_configs: int) -> None:
-    """The front, what a sampler missed, and the choice, for people."""
+def show(console: Console, result: "SearchResult", n_configs: int, *, again: str) -> None:
+    """The front, what a sampler missed, and the choice, for people. again: how to search once more."""
     rows = [
         [
             "*" if result.choice and point.index == result.choice.index else "",
@@ -115,7 +115,7 @@ def show(console: Console, result: "SearchResult", n_configs: int) -> None:
     console.print(f"hypervolume {result.hypervolume:.4f} (reference: full cost, score 0)")
     if result.study is not None:
         _show_study(console, result.study)
-    _show_choice(console, result)
+    _show_choice(console, result, again)
 
 
 def _show_study(console: Console, study: "StudySummary") -> None:
@@ -129,10 +129,10 @@ def _show_study(console: Console, study: "StudySummary") -> None:
     console.print(line)
 
 
-def _show_choice(console: Console, result: "SearchResult") -> None:
+def _show_choice(console: Console, result: "SearchResult", again: str) -> None:
     choice, change = result.choice, result.score_change
     if choice is None or change is None:
-        console.say("no target given; choose with: adap search --flops-target 0.7")
+        console.say(f"no target given; choose with: {again} --flops-target 0.7")
         return
     score = choice.test_score
     console.print(

@@ -147,7 +147,7 @@ def _show(console: Console, folder: "Run", job: "Sweep", table: "OutcomeTable") 
     )  # fmt: skip
     if len(job.configurations) > len(job.space):
         console.say("the full configuration was added: agreement is measured against it")
-    console.say(f"outcome table: {folder.table}\nnext: adap search")
+    console.say(f"outcome table: {folder.table}\nnext: {folder.command('search')}")
     counts = {"configurations": table.n_configs, "samples": job.samples.sizes}
     console.result({"table": folder.table, **counts, "fingerprints": job.fingerprints, "summary": rows})
 

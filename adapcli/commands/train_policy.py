@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, fraction, whole
+from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, whole
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
 
@@ -28,6 +28,17 @@ def price(text: str) -> float:
     return value
 
 
+def loss(text: str) -> float:
+    """A loss of score in [0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"{text!r}: expected a loss of score in [0, 1], such as 0.01")
+    return value
+
+
 Algo = Annotated[
     str, typer.Option("--algo", metavar="NAME", help="ppo, a2c, dqn, threshold, static or random.")
 ]
@@ -37,7 +48,7 @@ Price = Annotated[
 ]
 Drop = Annotated[
     float | None,
-    typer.Option("--max-drop", parser=fraction, metavar="SHARE", help="Largest loss of score, such as 0.01."),
+    typer.Option("--max-drop", parser=loss, metavar="SHARE", help="Largest loss of score, such as 0.01."),
 ]
 Timesteps = Annotated[
     int | None,
@@ -94,8 +105,8 @@ def train_policy(
     _keep(target, judged, table, trained, overwrite=overwrite)
     folder.record(seed=seed)
     _show(console, judged, rivals, trained)
-    console.result({"policy": str(target), "evaluation": judged.to_dict()})
-    console.say(f"saved in {target}; next: adap report")
+    console.result({"policy": target, **_told(trained, judged)})
+    console.say(f"saved in {target}; next: {folder.command('report')}")
 
 
 def _options_of(algo: str, *, seed: int, **given: Any) -> dict[str, Any]:
@@ -113,18 +124,21 @@ def _keep(
     from policies.files import atomic_folder, write_csv, write_json
 
     rows = table.rows("test")
-    told = {
-        "schema_version": 1,
+    with atomic_folder(target, overwrite=overwrite) as scratch:
+        base.save(trained.policy, scratch)
+        write_csv(scratch / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
+        write_json(scratch / "evaluation.json", {"schema_version": 1, **_told(trained, judged)})
+
+
+def _told(trained: "Trained", judged: "Evaluation") -> dict[str, Any]:
+    """What a policy was chosen for and how it turned out; JSON values."""
+    return {
         "evaluation": judged.to_dict(),
         "objective": trained.objective.to_dict(),
         "met": trained.met,
         "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
         "candidates": trained.candidates,
     }
-    with atomic_folder(target, overwrite=overwrite) as scratch:
-        base.save(trained.policy, scratch)
-        write_csv(scratch / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
-        write_json(scratch / "evaluation.json", told)
 
 
 def _show(console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained") -> None:
