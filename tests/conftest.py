@@ -1,5 +1,7 @@
 """Fixtures that several rooms share."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,9 @@ from adapcli.model.preprocessing import Preprocessing
 from policies.table import OutcomeTable
 
 torch.set_num_threads(1)  # two threads on a busy machine are many times slower
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background deaf to Ctrl-C, and tests hand that on to what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def build_table(n_samples=200, *, tokens=(1, 2, 4), widths=(8, 16), depths=(1, 2, 3), seed=0, **changed):
