@@ -18,7 +18,7 @@ from policies.table.schema import id_columns
 CLIP = 10.0
 PRICE_NODES = 8
 PRICE_HEIGHT = 2.0
-PRICE_LIMITS = (1e-3, 1e3)
+PRICE_LIMITS = (1e-2, 1e2)
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]

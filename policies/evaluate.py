@@ -2,7 +2,7 @@
 
 Everything a policy executes is in its cost. The rival is the static hull of the same split, that is, the best
 static choices and their mixtures with hindsight of this very split: a policy that beats it beats any fair
-search.
+search, and on few samples the comparison leans towards the rival.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

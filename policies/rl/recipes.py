@@ -5,6 +5,11 @@ over the best static is hundredths of utility at most. What mattered: large batc
 the price shown as hat functions (see encoding.Prices), an entropy bonus that has gone by half-time (without
 it the dearest configuration is sometimes given up for good), and a learning rate that falls to almost
 nothing.
+
+Measured there, at 0.02 below full: the static front saves 51 %, ppo 56 to 65 % depending on how much the
+features tell; a2c is close at middle prices and worse at the ends; dqn regresses every configuration's
+outcome and stays below static. On the packaged digits the features tell little: ppo, ridge regression and a
+supervised network all end within about 0.01 of static.
 """
 
 from dataclasses import dataclass
