@@ -47,7 +47,7 @@ def test_a_sweep_goes_on_with_the_command_told(adap, spawn, tmp_path, checkpoint
     assert again == [*map(str, words[:-1]), "--resume"]
     assert not table.exists()
     assert adap(*again).code == 0
-    assert OutcomeTable.load(table).n_samples == 2_499
+    assert OutcomeTable.load(table).n_samples == 2_498
 
 
 def test_a_search_goes_on_with_its_study(adap, run, monkeypatch):
