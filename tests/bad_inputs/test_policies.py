@@ -15,7 +15,7 @@ QUICK = ["train-policy", "--algo", "threshold", "--quiet"]
     [
         *[(["--flops-target", text], 2, "a fraction in (0, 1]: write 0.7")
           for text in ("nan", "inf", "-1", "0", "0,7", "70")],
-        *[(["--max-drop", text], 2, "a loss of score in [0, 1], such as 0.01") for text in ("nan", "-1", "70")],
+        *[(["--max-drop", text], 2, "expected a loss of score in [0, 1]") for text in ("nan", "-1", "70")],
         *[(["--lambda", text], 2, "expected a price, 0 or more") for text in ("nan", "inf", "-1", "0,7")],
         (["--flops-target", "0.01"], 5, "the cheapest is 0."),
         (["--flops-target", "0.5", "--lambda", "0.1"], 2, "lambda_ and flops_target"),
