@@ -14,6 +14,7 @@ from policies import registry
 from policies.base import StoredPolicy
 from policies.evaluate import Evaluation, evaluate
 from policies.files import read_json
+from policies.grid import Grid
 from policies.table import OutcomeTable
 
 BLIND = ("static", "random")
@@ -49,9 +50,10 @@ class Judged:
 def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) -> list[Judged]:
     """The policies in the run folder, by the names of their folders.
 
-    One that was made for another table is left out, and `warnings` says so. FileError for a damaged one.
+    One that was made for another table is left out, and `warnings` says so; of one that was made from other
+    data they say that it may have learned from what it is judged on. FileError for a damaged one.
     """
-    found = []
+    found, data = [], Grid.of(table).fingerprints.get("data")
     for name in run.policy_names():
         policy, shown = registry.load(run.policies / name), labels.readable(name)
         try:
@@ -59,6 +61,11 @@ def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) ->
         except FileError as error:
             warnings.append(f"Policy {shown} is left out: {error.message}.")
             continue
+        if policy.grid.fingerprints.get("data") != data:
+            warnings.append(
+                f"Policy {shown} was made from other data or another split: it may have seen the samples "
+                "that it is judged on. Train it again."
+            )
         tuned = evaluate(policy, table, "tune", resamples=0) if len(table.rows("tune")) else judged
         found.append(Judged(shown, "policy", judged, policy, tuned, _made(run.policies / name)))
     return found

@@ -216,6 +216,19 @@ def test_a_policy_of_another_table_is_left_out_with_a_warning(tmp_path, syntheti
     assert "Policy threshold" in document.answers[1].headline
 
 
+def test_a_policy_made_from_other_samples_is_shown_with_a_warning(tmp_path, synthetic_table, make_run):
+    table = synthetic_table.take(np.arange(synthetic_table.n_samples))
+    run = make_run(tmp_path, table)
+    assert composed(run).warnings == []
+    path = run.policies / "hasty" / "policy.json"
+    content = json.loads(path.read_text())
+    content["grid"]["fingerprints"]["data"] = "another split"
+    path.write_text(json.dumps(content))
+    document = composed(run)
+    assert [warning[:32] for warning in document.warnings] == ["Policy hasty was made from other"]
+    assert "left out" not in document.warnings[0]
+
+
 def test_a_search_of_another_table_is_left_out_with_a_warning(tmp_path, synthetic_table, make_run):
     run = make_run(tmp_path, synthetic_table, policies=False)
     path = run.search / "search.json"
