@@ -7,6 +7,7 @@ from typing import Any
 
 from adapcli.errors import FileError
 from adapcli.model.perceiver import AdaPerceiver
+from policies.table.writer import differences
 
 
 def checkpoint_fingerprint(model: AdaPerceiver) -> str:
@@ -21,22 +22,6 @@ def checkpoint_fingerprint(model: AdaPerceiver) -> str:
 
 def refuse_other(folder: object, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """FileError listing the fields of `wanted` that differ in `stored`, as dotted names."""
-    there, here = _flat(stored), _flat(wanted)
-    told = [
-        f"{name}: {there.get(name)} there, {here[name]} here"
-        for name in here
-        if there.get(name) != here[name]
-    ]
+    told = differences(stored, wanted)
     if told:
-        raise FileError(
-            f"{folder}: made from something else: {'; '.join(told)}", "begin again with --overwrite"
-        )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        leaves |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        )
-    return leaves
+        raise FileError(f"{folder}: made from something else: {told}", "begin again with --overwrite")

@@ -269,12 +269,11 @@ def _refuse_empty(n_samples: int, chunk: int) -> None:
 
 
 def _refuse_other(plan: dict[str, Any], meta: Mapping[str, Any], n_samples: int | None, folder: Path) -> None:
-    wanted, stored = _flat(storage.as_json(meta)), _flat(plan["meta"])
+    wanted, stored = storage.as_json(meta), plan["meta"]
     if n_samples is not None:
         wanted, stored = wanted | {"n_samples": n_samples}, stored | {"n_samples": plan["n_samples"]}
-    differing = [name for name, value in wanted.items() if name not in stored or stored[name] != value]
-    if differing:
-        told = "; ".join(f"{name}: {stored.get(name)} there, {wanted[name]} here" for name in differing)
+    told = differences(stored, wanted)
+    if told:
         raise FileError(f"{folder}: begun with something else: {told}", "begin again with --overwrite")
 
 
@@ -283,6 +282,13 @@ def _refuse_other_configs(partial: Path, configs: pd.DataFrame) -> None:
     axes = schema.id_columns(configs)
     if axes != schema.id_columns(stored) or not stored[axes].equals(configs[axes].reset_index(drop=True)):
         raise FileError(f"{partial}: begun with something else: configs", "begin again with --overwrite")
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The fields of `wanted` that differ in `stored`, by dotted names, as text; empty if none does."""
+    there, here = _flat(stored), _flat(wanted)
+    differing = [name for name, value in here.items() if name not in there or there[name] != value]
+    return "; ".join(f"{name}: {there.get(name)} there, {here[name]} here" for name in differing)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
