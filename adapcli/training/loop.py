@@ -6,6 +6,7 @@ only weights, optimiser and step number to be equal to an uninterrupted one.
 
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,8 @@ class Trainer:
     """One run of a recipe in `folder`: metrics.jsonl, state.pt while it runs.
 
     evaluate: gives named scores of the averaged model; called every `recipe.evaluate_every` steps.
-    progress: called with (steps done, steps in all, a short text).
+    progress: called with (steps done, steps in all, a short text). seconds: time spent on `step` steps,
+    before an interruption too.
     """
 
     recipe: Recipe
@@ -45,6 +47,7 @@ class Trainer:
     evaluate: Evaluate
     progress: Progress = lambda done, total, note: None
     step: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         options = self.recipe.optimiser
@@ -66,9 +69,11 @@ class Trainer:
             (self.folder / "state.pt").unlink(missing_ok=True)
             _truncate_metrics(self.folder / "metrics.jsonl", 0)
         self.model.train()
+        begun = time.monotonic() - self.seconds
         recent: list[dict[str, float]] = []
         while self.step < self.recipe.total_steps:
             recent.append(self._one_step())
+            self.seconds = time.monotonic() - begun
             self._keep_up(recent)
         return self._averaged_model()
 
@@ -140,6 +145,7 @@ class Trainer:
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": {"last_epoch": self.schedule.last_epoch},
+            "seconds": self.seconds,
         }
         write_state(self.folder, TrainingState(self.step, self.recipe, parts))
 
@@ -149,6 +155,7 @@ class Trainer:
             self.averaged.load_state_dict(state.parts["averaged"])
             self.optimiser.load_state_dict(state.parts["optimiser"])
             self.schedule.last_epoch = int(state.parts["schedule"]["last_epoch"])
+            self.seconds = float(state.parts.get("seconds", 0.0))
         except Exception as error:  # parts that do not fit fail anywhere in torch
             reason = (str(error).splitlines() or [""])[0][:200]
             raise FileError(

@@ -6,7 +6,6 @@ metrics.jsonl   losses and accuracies along the way
 state.pt        what `resume` continues from
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +53,13 @@ def train(
     model = new_model(recipe, preprocessing, spec).to(device)
     scenes = _training_scenes(recipe, preprocessing, spec)
     watched = DigitsDataset("tune", preprocessing, size=recipe.evaluate_samples, spec=spec)
-    started = time.monotonic()
     trainer = Trainer(recipe, model, scenes, folder, lambda m: summary(grid_accuracy(m, watched)), progress)
     trained = trainer.run(resume=resume)
-    seconds = time.monotonic() - started
     test = DigitsDataset("test", preprocessing, size=test_samples, spec=spec)
     metrics = {
         **describe(trained, test),
         "recipe": recipe.model_dump(mode="json"),
-        "seconds": round(seconds, 1),
+        "seconds": round(trainer.seconds, 1),
         "torch": torch.__version__,
     }
     save(trained, folder / "model.pt")

@@ -69,6 +69,12 @@ def test_a_run_interrupted_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_
     ]
 
 
+def test_the_time_before_an_interruption_counts(tmp_path: Path):
+    longer = recipe(stages=[{"name": "full", "steps": 40}], save_every=40)
+    first = train(longer, tmp_path, test_samples=32).metrics["seconds"]
+    assert train(longer, tmp_path, resume=True, test_samples=32).metrics["seconds"] == first > 0
+
+
 def test_the_checkpoint_carries_what_is_needed_to_use_it(tmp_path: Path):
     trained = train(recipe(), tmp_path / "run", test_samples=40)
     model = load(trained.checkpoint)
