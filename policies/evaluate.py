@@ -155,20 +155,23 @@ def _saving_static(
         return 1 - mean_cost / _static_cost(cost_flops, statics, mean_score)
 
     point = saving(scores.mean(axis=0, dtype=np.float64), float(score.mean()), float(cost.mean()))
-    columns = np.column_stack([scores, score, cost])
-    drawn = [saving(row[:-2], row[-2], row[-1]) for row in _resampled_means(columns, resamples, seed)]
+    drawn = [saving(*means) for means in _resampled_means(scores, score, cost, resamples, seed)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (point, point)
     return Interval(point, float(low), float(high))
 
 
-def _resampled_means(columns: FloatArray, resamples: int, seed: int) -> Iterator[FloatArray]:
-    """Column means (K,) of `resamples` draws with replacement from the rows of `columns` (n, K)."""
-    rng, n = np.random.default_rng(seed), len(columns)
+def _resampled_means(
+    scores: npt.NDArray[np.float32], score: FloatArray, cost: FloatArray, resamples: int, seed: int
+) -> Iterator[tuple[FloatArray, float, float]]:
+    """Means of the statics (C,), of the policy's score and of its cost over draws with replacement."""
+    rng, n = np.random.default_rng(seed), len(scores)
     step = max(1, BLOCK_VALUES // n)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         counts = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(size)])
-        yield from counts.astype(columns.dtype) @ columns / n
+        # Single precision halves the time of the one large product; it is right to 1e-6.
+        statics = (counts.astype(np.float32) @ scores).astype(np.float64) / n
+        yield from zip(statics, counts @ score / n, counts @ cost / n, strict=True)
 
 
 @dataclass(frozen=True)
