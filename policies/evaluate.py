@@ -16,6 +16,7 @@ import pandas as pd
 from policies import pareto
 from policies.base import Decision, FloatArray, IntArray, Policy, StoredPolicy, measure, split_rows
 from policies.baselines import HindsightOracle, SameAnswerOracle
+from policies.objective import Objective
 from policies.statistics import Interval, mean_interval, normal_interval, paired_bootstrap
 from policies.table import OutcomeTable
 
@@ -83,6 +84,19 @@ def evaluate(
     rows = split_rows(table, split)
     decision = policy.select(table, rows)
     return judge(decision, table, split, policy=policy, resamples=resamples, seed=seed)
+
+
+def met(objective: Objective, evaluation: Evaluation) -> bool | None:
+    """Whether the means of an evaluation keep what the objective asks; None for a price, which asks nothing.
+
+    A policy that keeps it on tune, where it was chosen, may miss it on other samples.
+    """
+    if objective.flops_target is not None:
+        share = evaluation.cost_flops.mean / evaluation.full_cost_flops
+        return share <= objective.flops_target * (1 + 1e-12)
+    if objective.max_drop is not None:
+        return evaluation.score_difference.mean >= -objective.max_drop - 1e-12
+    return None
 
 
 def judge(

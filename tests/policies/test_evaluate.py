@@ -7,9 +7,10 @@ from policies import pareto
 from policies.base import Decision
 from policies.baselines import HindsightOracle, RandomMixture, Static
 from policies.errors import FileError
-from policies.evaluate import Evaluation, baselines, choices, curve, evaluate
+from policies.evaluate import Evaluation, baselines, choices, curve, evaluate, met
 from policies.files import write_json
 from policies.grid import Grid
+from policies.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,17 @@ def test_above_every_static_the_rival_is_the_best_of_them(table):
     assert found.beats_statics
     cheapest_best = table.cost_flops[statics == statics.max()].min()
     assert found.static_cost_flops == pytest.approx(cheapest_best)
+
+
+def test_an_objective_is_met_up_to_its_limit_and_not_beyond(table):
+    found = evaluate(Static(Grid.of(table), 0), table, resamples=0)
+    drop, share = -found.score_difference.mean, found.cost_flops.mean / found.full_cost_flops
+    assert drop > 0.01
+    assert met(Objective(max_drop=drop), found) is True
+    assert met(Objective(max_drop=drop - 1e-6), found) is False
+    assert met(Objective(flops_target=share), found) is True
+    assert met(Objective(flops_target=share * (1 - 1e-6)), found) is False
+    assert met(Objective(lambda_=0.1), found) is None
 
 
 @pytest.mark.slow
