@@ -12,7 +12,9 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,9 +182,23 @@ def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+_acting_as: ContextVar[tuple[str, ...] | None] = ContextVar("_acting_as", default=None)
+
+
+@contextmanager
+def acting_as(*words: object) -> Iterator[None]:
+    """What is recorded inside is recorded as `adap WORDS`: for a command that runs others."""
+    token = _acting_as.set(tuple(map(str, words)))
+    try:
+        yield
+    finally:
+        _acting_as.reset(token)
+
+
 def _command_line() -> str:
-    """What was typed, without the password of a storage URL."""
-    return re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", r"\1***@", shlex.join(["adap", *sys.argv[1:]]))
+    """What was typed, or is acted as, without the password of a storage URL."""
+    words = _acting_as.get() or sys.argv[1:]
+    return re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", r"\1***@", shlex.join(["adap", *words]))
 
 
 def _text(value: Any) -> Any:

@@ -278,7 +278,7 @@ def _read_arrays(path: Path, digest: object) -> dict[str, npt.NDArray[Any]]:
 
 
 def check_name(name: str) -> str:
-    """Its name becomes a folder: up to 64 printable characters, no slash, no dot first; else UsageError."""
-    if re.fullmatch(r"[^./\\][^/\\]{0,63}", name) and name.isprintable() and name.strip() == name:
+    """Its name becomes a folder: up to 64 characters, a letter or digit first; else UsageError."""
+    if re.fullmatch(r"\w[^/\\]{0,63}", name) and name.isprintable() and name.strip() == name:
         return name
-    raise UsageError(f"policy name {name!r}: use up to 64 characters, no slash, and no dot first")
+    raise UsageError(f"policy name {name!r}: use up to 64 characters, a letter or digit first, no slash")

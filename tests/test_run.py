@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from adapcli.errors import AdapError, FileError, UsageError
-from adapcli.run import PIECES, Run, unfinished
+from adapcli.run import PIECES, Run, acting_as, unfinished
 
 
 @pytest.fixture
@@ -175,3 +175,13 @@ def test_a_damaged_record_is_told_before_the_work_not_after(run):
     assert "move it away" in caught.value.hint
     with pytest.raises(FileError, match=r"run\.json"):
         run.claim("search")
+
+
+def test_a_command_that_runs_others_records_each_by_its_own_line(tmp_path):
+    run = Run.open(tmp_path / "r")
+    with acting_as("search", "--flops-target", 0.7):
+        run.record(seed=1)
+    run.record(seed=2)
+    first, second = (entry["command"] for entry in run.provenance()["commands"])
+    assert first == "adap search --flops-target 0.7"
+    assert second != first

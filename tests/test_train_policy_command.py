@@ -1,6 +1,7 @@
 """`adap train-policy`: what it keeps, what it tells, and that both are the library's numbers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -65,3 +66,17 @@ def test_a_loss_that_is_none_is_refused(adap, loss):
     code, _, err = adap("--algo", "static", "--max-drop", loss)
     assert code == 2
     assert "expected a loss of score in [0, 1], such as 0.01" in err
+
+
+def test_a_promise_kept_on_tune_but_broken_on_test_is_told(run, adap, make_table):
+    """On tune the cheapest is as good as the full configuration, on test it is not."""
+    table = make_table(200)
+    score = table.score.copy()
+    score[table.rows("tune")] = 1.0
+    score[table.rows("test")] = (np.arange(table.n_configs) == table.full).astype(np.float32)
+    replace(table, score=score).save(run / "table", overwrite=True)
+    code, out, err = adap("--algo", "static", "--max-drop", 0.01, "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert (told["met"], told["met_on_test"]) == (True, False)
+    assert "so on the tune samples, but not on the test samples" in err

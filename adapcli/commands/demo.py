@@ -26,11 +26,12 @@ def demo(
     from adapcli.commands.search import search
     from adapcli.commands.sweep import sweep
     from adapcli.commands.train_policy import train_policy
+    from adapcli.run import acting_as
 
     console, again = Console(json=json, quiet=quiet), overwrite or resume  # all but the sweep take seconds
     steps: list[tuple[str, Callable[..., None], dict[str, Any]]] = [
         ("adap sweep", sweep, {"limit": limit, "resume": resume, "overwrite": overwrite}),
-        ("adap search --flops-target 0.5", search, {"flops_target": 0.5, "overwrite": again}),
+        ("adap search --flops-target 0.7", search, {"flops_target": 0.7, "overwrite": again}),
         ("adap train-policy --algo threshold", train_policy, {"algo": "threshold", "overwrite": again}),
         ("adap train-policy --algo ppo", train_policy, {"algo": "ppo", "overwrite": again}),
         ("adap report", report, {}),
@@ -38,7 +39,8 @@ def demo(
     results = {}
     for number, (line, command, options) in enumerate(steps, 1):
         console.say(f"{number}/{len(steps)} {line}")
-        results[line] = _result(command, run=run, json=json, quiet=quiet, **options)
+        with acting_as(*line.split()[1:], "--run", run):
+            results[line] = _result(command, run=run, json=json, quiet=quiet, **options)
     index = (run / "report" / "index.html").resolve()
     console.print(f"report: {index}")
     console.result({"report": index, "commands": results})

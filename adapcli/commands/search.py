@@ -88,11 +88,21 @@ def search(
                 progress=progress,
                 warn=console.warn,
             )
-    earlier = result.save(folder.search, overwrite=overwrite)
+    told = _keep(result, folder.search, overwrite=overwrite)
     folder.record(seed=seed)
     show(console, result, table.n_configs, again=folder.command("search"))
-    console.say(f"kept the earlier result in {earlier}" if earlier else f"saved in {folder.search}")
+    console.say(told)
     console.result(result.to_dict())
+
+
+def _keep(result: "SearchResult", folder: Path, *, overwrite: bool) -> str:
+    """Save the result, unless it only looks where an earlier one chose; says what was done."""
+    from adapcli.search import chosen_in
+
+    if result.choice is None and not overwrite and (choice := chosen_in(folder)):
+        return f"not saved: the choice in {folder} stays, {choice}; --overwrite replaces it"
+    earlier = result.save(folder, overwrite=overwrite)
+    return f"saved in {folder}" + (f"; kept the earlier result in {earlier}" if earlier else "")
 
 
 def show(console: Console, result: "SearchResult", n_configs: int, *, again: str) -> None:

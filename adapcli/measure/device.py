@@ -69,7 +69,7 @@ def resolve(name: str) -> "torch.device":
 
     kind, _, number = name.partition(":")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _exact(torch.device("cuda")) if torch.cuda.is_available() else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     if kind != "cuda" or (":" in name and not number.isdecimal()):
@@ -78,7 +78,16 @@ def resolve(name: str) -> "torch.device":
     if int(number or 0) >= found:
         there = f"only {found} of them" if found else "no CUDA device"
         raise UnavailableError(f"device {name}: this machine has {there}", "--device cpu works everywhere")
-    return torch.device(name)
+    return _exact(torch.device(name))
+
+
+def _exact(device: "torch.device") -> "torch.device":
+    """No TF32: results that say float32 are float32, the patch convolution's too."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return device
 
 
 def describe(device: "torch.device") -> dict[str, Any]:

@@ -135,7 +135,8 @@ def _header(weights: Path) -> Mapping[str, Any]:
     """The `config.json` beside weights: ours has a format, a published one is the architecture itself."""
     path = weights.parent / CONFIG
     if not path.is_file():
-        raise FileError(f"{weights}: config.json missing next to it", "or pass model_config=")
+        hint = "put it there; in Python: adapcli.load(..., model_config=...)"
+        raise FileError(f"{weights}: config.json missing next to it", hint)
     content = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     if not isinstance(content, dict):
         raise FileError(f"{path}: expected an object with fields")
@@ -151,7 +152,8 @@ def _config(
         return ModelConfig.from_published(given)
     config = header.get("config")
     if not isinstance(config, Mapping):
-        raise FileError(f"{path}: holds no config", "pass model_config= with the architecture")
+        hint = "convert it once in Python: adapcli.save(adapcli.load(path, model_config=...), folder)"
+        raise FileError(f"{path}: holds no config", hint)
     if header.get("format", FORMAT) != FORMAT:
         raise FileError(f"{path}: its format is not {FORMAT}", "it may need a newer adap")
     try:

@@ -3,7 +3,7 @@
 from adapcli.search.exhaustive import exhaustive
 from adapcli.search.landscape import Landscape
 from adapcli.search.objectives import OBJECTIVES, Objective
-from adapcli.search.result import Point, SearchResult, StudySummary
+from adapcli.search.result import Point, SearchResult, StudySummary, chosen_in
 from adapcli.search.sampled import SAMPLERS, sampled
 from adapcli.search.target import Target
 
@@ -16,6 +16,7 @@ __all__ = [
     "SearchResult",
     "StudySummary",
     "Target",
+    "chosen_in",
     "exhaustive",
     "sampled",
 ]

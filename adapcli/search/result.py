@@ -208,6 +208,15 @@ def _point(content: Mapping[str, Any]) -> Point:
     return Point(**{**content, "test_score": Interval(**content["test_score"])})
 
 
+def chosen_in(folder: str | Path) -> str:
+    """The configuration that the result kept in `folder` chose; empty if there is none that can be read."""
+    try:
+        choice = SearchResult.load(folder).choice
+    except FileError:
+        return ""
+    return choice.label if choice else ""
+
+
 def _keep_earlier(folder: Path, result: SearchResult) -> Path | None:
     """Copy a different result that is in `folder` to the first free `earlier-N` in it."""
     try:

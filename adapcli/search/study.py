@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -116,8 +117,13 @@ def _refuse_other(study: "optuna.Study", identity: dict[str, Any], path: Path) -
         raise FileError(f"{path}: study was made for another space: {', '.join(names)}", hint)
     differing = [name for name in identity if made_for.get(name) != identity[name]]
     if differing:
-        told = "; ".join(f"{name} {made_for.get(name)}, not {identity[name]}" for name in differing)
+        told = "; ".join(f"{_told(name, made_for)}, not {_told(name, identity)}" for name in differing)
         raise FileError(f"{path}: study was made for {told}", hint)
+
+
+def _told(name: str, identity: Mapping[str, Any]) -> str:
+    value = identity.get(name)
+    return f"no {name}" if value is None else f"{name} {value}"
 
 
 def _raise_unusable(path: Path, error: Exception) -> None:

@@ -121,6 +121,15 @@ def test_a_search_result_is_kept_beside_the_new_one(adap, run):
     assert len(kept) == 1
 
 
+def test_only_looking_at_the_front_does_not_replace_a_choice(adap, run):
+    assert adap("search", "--flops-target", "0.9").code == 0
+    first = (run / "search" / "search.json").read_bytes()
+    assert "stays" in adap("search").err
+    assert (run / "search" / "search.json").read_bytes() == first
+    assert adap("search", "--overwrite").code == 0
+    assert (run / "search" / "search.json").read_bytes() != first
+
+
 def test_a_run_folder_that_vanishes_while_it_is_used(adap, run, monkeypatch):
     """Somebody cleans up: one line, no traceback."""
     from adapcli.search import SearchResult as Result

@@ -18,7 +18,7 @@ QUICK = ["train-policy", "--algo", "threshold", "--quiet"]
         *[(["--max-drop", text], 2, "expected a loss of score in [0, 1]") for text in ("nan", "-1", "70")],
         *[(["--lambda", text], 2, "expected a price, 0 or more") for text in ("nan", "inf", "-1", "0,7")],
         (["--flops-target", "0.01"], 5, "the cheapest is 0."),
-        (["--flops-target", "0.5", "--lambda", "0.1"], 2, "lambda_ and flops_target"),
+        (["--flops-target", "0.5", "--lambda", "0.1"], 2, "--flops-target, --lambda and --max-drop"),
         (["--algo", "foo"], 2, "allowed: "),
         (["--algo", "pppo"], 2, "did you mean 'ppo'"),
         (["--algo", "../x"], 2, "allowed: "),

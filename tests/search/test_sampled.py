@@ -161,8 +161,8 @@ def test_axes_round_trip(make_table):
     [
         (lambda make: (make(200, seed=1), TARGET), "study was made for table"),
         (lambda make: (make(200, depths=(1, 2)), TARGET), "study was made for space"),
-        (lambda make: (make(200), Target(fraction=0.6)), "study was made for target 0.5, not 0.6"),
-        (lambda make: (make(200), Target()), "study was made for target 0.5, not None"),
+        (lambda make: (make(200), Target(fraction=0.6)), "study was made for target 0.5, not target 0.6"),
+        (lambda make: (make(200), Target()), "study was made for target 0.5, not no target"),
     ],
 )
 def test_a_study_of_something_else_is_refused(table, make_table, tmp_path, changed, message):
@@ -177,7 +177,7 @@ def test_a_study_of_something_else_is_refused(table, make_table, tmp_path, chang
 
 def test_a_study_for_another_objective_is_refused(table, tmp_path):
     sampled(table, trials=3, study=tmp_path / "s.log")
-    with pytest.raises(FileError, match="study was made for objective flops, not memory"):
+    with pytest.raises(FileError, match="study was made for objective flops, not objective memory"):
         sampled(table, trials=3, study=tmp_path / "s.log", objective="memory")
 
 

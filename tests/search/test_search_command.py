@@ -126,4 +126,4 @@ def test_a_study_of_another_target_is_refused(adap, tmp_path):
     assert adap(*given)[0] == 0
     code, _, err = adap(*given, "--flops-target", 0.5)
     assert code == 3
-    assert "study was made for target None, not 0.5" in err
+    assert "study was made for no target, not target 0.5" in err
