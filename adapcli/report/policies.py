@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adapcli.errors import FileError
+from adapcli.errors import FileError, UsageError
 from adapcli.report import labels
 from adapcli.run import Run
 from policies import registry
 from policies.base import StoredPolicy
-from policies.evaluate import Evaluation, evaluate
+from policies.evaluate import Evaluation, evaluate, met
 from policies.files import read_json
 from policies.grid import Grid
+from policies.objective import Objective
 from policies.table import OutcomeTable
 
 BLIND = ("static", "random")
@@ -40,6 +41,22 @@ class Judged:
     def per_sample(self) -> bool:
         """Whether it looks at the sample before it chooses."""
         return self.policy is not None and self.policy.kind not in BLIND
+
+    @property
+    def objective(self) -> Objective | None:
+        """What it was chosen for, if that was recorded and can be read."""
+        given = self.made.get("objective")
+        if not isinstance(given, Mapping) or not any(value is not None for value in given.values()):
+            return None
+        try:
+            return Objective(**given)
+        except (TypeError, UsageError):
+            return None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it keeps its objective on the split it is judged on; None where that has no answer."""
+        return None if self.objective is None else met(self.objective, self.evaluation)
 
     def choice(self, table: OutcomeTable, row: int) -> int:
         """The configuration that a policy answers the sample at `row` with."""

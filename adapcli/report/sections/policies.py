@@ -1,7 +1,5 @@
 """How per-sample policies did, and against whom."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from adapcli.report import labels
@@ -53,25 +51,35 @@ def _grid(findings: Findings) -> Grid:
 
 def _making(findings: Findings) -> Grid:
     """What each policy is, and what it was chosen for."""
+    columns = ["", "algorithm", "chosen for", "met on tune", f"met on {SPLIT}"]
+    columns += [f"{findings.score_name} on tune", "cost on tune, of full"]
     rows = [[p.name, *_made(p), *_tuned(p)] for p in findings.policies]
-    columns = [
-        "",
-        "algorithm",
-        "chosen for",
-        "met on tune",
-        f"{findings.score_name} on tune",
-        "cost on tune, of full",
-    ]
-    frame = pd.DataFrame(rows, columns=["name", *columns[1:]])
+    frame = pd.DataFrame([_making_record(p) for p in findings.policies])
     return Grid("policies_made", frame, columns, rows, "How policies were chosen", numeric=2)
 
 
 def _made(judged: Judged) -> list[str]:
-    objective, met = judged.made.get("objective"), judged.made.get("met")
-    goals = objective.items() if isinstance(objective, Mapping) else ()
-    told = [f"{OBJECTIVES.get(name, name)} {value}" for name, value in goals]
     kind = judged.policy.kind if judged.policy is not None else MISSING
-    return [kind, ", ".join(told) or MISSING, MISSING if met is None else "yes" if met else "no"]
+    name, limit = _goal(judged)
+    goal = MISSING if name is None else f"{OBJECTIVES[name]} {limit:g}"
+    return [kind, goal, _yes(_met_on_tune(judged)), _yes(judged.met)]
+
+
+def _goal(judged: Judged) -> tuple[str, float] | tuple[None, None]:
+    """Which limit or price, and its value."""
+    if judged.objective is None:
+        return None, None
+    return next(iter(judged.objective.to_dict().items()))
+
+
+def _met_on_tune(judged: Judged) -> bool | None:
+    """As training recorded it; a price sets no limit to meet."""
+    recorded = judged.made.get("met")
+    return recorded if isinstance(recorded, bool) and _goal(judged)[0] != "lambda_" else None
+
+
+def _yes(value: bool | None) -> str:
+    return MISSING if value is None else "yes" if value else "no"
 
 
 def _tuned(judged: Judged) -> list[str]:
@@ -79,6 +87,18 @@ def _tuned(judged: Judged) -> list[str]:
     return (
         [MISSING] * 2 if e is None else [percent(e.score.mean), part(e.cost_flops.mean / e.full_cost_flops)]
     )
+
+
+def _making_record(judged: Judged) -> dict[str, object]:
+    name, limit = _goal(judged)
+    record: dict[str, object] = {"name": judged.name, "algorithm": judged.policy and judged.policy.kind}
+    record |= {"objective": name, "limit": limit, "met_on_tune": _met_on_tune(judged)}
+    record |= {f"met_on_{SPLIT}": judged.met}
+    e = judged.tuned
+    if e is not None:
+        record |= {"tune_score": e.score.mean, "tune_cost_flops": e.cost_flops.mean}
+        record |= {"tune_fraction": e.cost_flops.mean / e.full_cost_flops}
+    return record
 
 
 def _row(findings: Findings, judged: Judged) -> list[str]:

@@ -2,7 +2,8 @@
 
 from adapcli.report import labels
 from adapcli.report.document import Answer
-from adapcli.report.findings import Findings
+from adapcli.report.findings import SPLIT, Findings
+from adapcli.report.policies import Judged
 from adapcli.report.sections.search import target_text
 from adapcli.report.units import half_width, part, percent, points, span
 from policies.evaluate import Evaluation
@@ -49,11 +50,35 @@ def _policy(findings: Findings) -> Answer:
     headline = f"Policy {best.name}: {reached} at {part(e.cost_flops.mean / e.full_cost_flops)} of full"
     saved = f"Saves {percent(e.saving_full.mean)} of the full configuration's cost"
     numbers = f"{saved}; {_against_full(e.score_difference)}"
-    notes = [_against_static(e)]
+    notes = [*_missed(best), _against_static(e)]
     count = sum(policy.per_sample for policy in findings.policies)
     if count > 1:
         notes.append(f"Picked among {count} policies by what it saves on the tune split.")
     return Answer(POLICY, headline, numbers, notes)
+
+
+def _missed(judged: Judged) -> list[str]:
+    """A sentence if the policy does not keep on these samples what was asked of it."""
+    objective, e = judged.objective, judged.evaluation
+    if objective is None or judged.met is not False:
+        return []
+    kept = (
+        " on the tune samples" if judged.made.get("met") else ", which no candidate kept on the tune samples"
+    )
+    if objective.max_drop is not None:
+        limit, found = _apart(100 * objective.max_drop, -100 * e.score_difference.mean, 1)
+        return [
+            f"Asked for at most {limit} points below full{kept}; on the {SPLIT} samples it is {found} below."
+        ]
+    assert objective.flops_target is not None
+    limit, found = _apart(objective.flops_target, e.cost_flops.mean / e.full_cost_flops, 2)
+    return [f"Asked for a cost of at most {limit} of full{kept}; on the {SPLIT} samples it is {found}."]
+
+
+def _apart(limit: float, found: float, digits: int) -> tuple[str, str]:
+    """Both with the fewest decimals, from `digits` to 6, that tell them apart."""
+    texts = ((f"{limit:.{d}f}", f"{found:.{d}f}") for d in range(digits, 7))
+    return next((pair for pair in texts if pair[0] != pair[1]), (f"{limit:g}", f"{found:g}"))
 
 
 def _against_full(change: Interval) -> str:
