@@ -1,6 +1,9 @@
 """Does a stated confidence hold?"""
 
+import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from adapcli.report import style
 from adapcli.report.style import Layout
@@ -10,6 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from adapcli.evaluation.calibration import Reliability
+
+
+FEWEST, LEAST_SHARE = 10, 0.002
+"""Samples that a bin needs to be drawn; the accuracy of one or two is a spike that says nothing."""
+
+
+def fewest(samples: int) -> int:
+    """How many of so many samples a bin needs to be drawn: 10, or 0.2 % if that is more."""
+    return max(FEWEST, math.ceil(LEAST_SHARE * samples))
 
 
 @style.styled
@@ -31,15 +43,15 @@ def reliability_curves(
 
 
 def _panel(axes: "Axes", curve: "Reliability") -> None:
-    filled = curve.count > 0
+    drawn = curve.count >= fewest(int(curve.count.sum()))
     share = curve.count / curve.count.sum()
     width = 100 / len(share)
     centres = [(i + 0.5) * width for i in range(len(share))]
     axes.bar(centres, 100 * share, width * 0.86, color=style.FAINT, zorder=1)
     axes.plot([0, 100], [0, 100], "--", color=style.MUTED, lw=1, zorder=2)
     axes.plot(
-        100 * curve.confidence[filled],
-        100 * curve.accuracy[filled],
+        100 * np.where(drawn, curve.confidence, np.nan),
+        100 * np.where(drawn, curve.accuracy, np.nan),
         "o-",
         color=style.BLUE,
         zorder=3,

@@ -6,7 +6,7 @@ import pandas as pd
 from adapcli.evaluation.calibration import Reliability, reliability
 from adapcli.report import labels
 from adapcli.report.document import Drawing, Grid, Section, Text
-from adapcli.report.figures.reliability import reliability_curves
+from adapcli.report.figures.reliability import fewest, reliability_curves
 from adapcli.report.findings import Findings
 from adapcli.report.units import percent
 
@@ -26,8 +26,9 @@ def section(findings: Findings) -> Section:
         "Reliability curves: "
         + "; ".join(f"{n}, ECE {percent(c.calibration_error)}" for n, c in curves.items()),
         "Accuracy among samples of equal stated confidence, in 15 bins; on the diagonal a confidence means "
-        "what it says. Grey bars: share of the samples. ECE, expected calibration error: mean distance "
-        f"from the diagonal. On {findings.n_text}.",
+        f"what it says. Bins of fewer than {fewest(len(findings.rows))} samples are not drawn. Grey bars: "
+        "share of the samples. ECE, expected calibration error: mean distance from the diagonal over all "
+        f"samples. On {findings.n_text}.",
     )
     return Section("calibration", title, [drawing, _grid(findings, curves)])
 
