@@ -27,14 +27,13 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     meta, known = findings.table.meta, findings.provenance
     fingerprints = meta.get("fingerprints", {})
     candidates = [
-        ("checkpoint", flat(known.get("checkpoint"))),
-        ("checkpoint fingerprint", flat(fingerprints.get("checkpoint"))),
+        ("checkpoint", _checkpoint(known.get("checkpoint"), fingerprints.get("checkpoint"))),
         ("task", flat(meta.get("task"))),
-        ("data", flat(meta.get("data", known.get("data")))),
-        ("data fingerprints", flat(fingerprints.get("data"))),
+        ("data", _data(meta.get("data", known.get("data")), meta.get("seed"))),
         ("samples", samples_text(findings)),
+        ("data fingerprints", flat(fingerprints.get("data"))),
         ("preprocessing", flat(meta.get("preprocessing"))),
-        ("device", flat(meta.get("device"))),
+        ("device", _device(meta.get("device"))),
         ("dtype", flat(fingerprints.get("dtype", meta.get("dtype")))),
         ("batch", flat(meta.get("batch"))),
         ("seed", flat(meta.get("seed"))),
@@ -50,6 +49,37 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     return [(name, value) for name, value in candidates if value]
 
 
+def _checkpoint(recorded: Any, fingerprint: Any) -> str:
+    """Path and fingerprint: the table's, and the path only if it is known to be of the same checkpoint."""
+    if not isinstance(recorded, Mapping):
+        recorded = {"path": recorded}
+    theirs = recorded.get("fingerprint")
+    same = fingerprint is None or theirs is None or theirs == fingerprint
+    path = flat(recorded.get("path")) if same else ""
+    digest = flat(theirs if fingerprint is None else fingerprint)
+    return ", ".join(text for text in (path, digest and f"fingerprint {digest}") if text)
+
+
+def _data(data: Any, seed: Any) -> str:
+    """Its name first; without what other lines tell: the sizes, and a seed that is the run's."""
+    if not isinstance(data, Mapping):
+        return flat(data)
+    told = ("name", "sizes", "skipped", *(["seed"] if data.get("seed") == seed else []))
+    rest = {name: value for name, value in data.items() if name not in told}
+    skipped = data.get("skipped") or 0
+    lost = labels.plural(skipped, "file") + " skipped" if isinstance(skipped, int) and skipped else ""
+    return ", ".join(text for text in (flat(data.get("name")), flat(rest), lost) if text)
+
+
+def _device(device: Any) -> str:
+    """Its name, what torch calls it, and the rest."""
+    if not (isinstance(device, Mapping) and device.get("name")):
+        return flat(device)
+    rest = {name: value for name, value in device.items() if name not in ("name", "device")}
+    kind = f" ({flat(device['device'])})" if device.get("device") else ""
+    return ", ".join(text for text in (flat(device["name"]) + kind, flat(rest)) if text)
+
+
 def _versions(findings: Findings) -> Any:
     commands = findings.provenance.get("commands", [])
     return (commands[-1].get("versions") if commands else None) or findings.table.meta.get("versions")
@@ -62,18 +92,21 @@ def samples_text(findings: Findings) -> str:
 
 
 def flat(value: Any) -> str:
-    """JSON as a line of text; empty for nothing."""
+    """JSON as a line of text, names in words; what is empty is left out."""
     if value is None:
         return ""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_nested(item)}" for name, item in value.items() if item is not None)
+        items = ((str(name).replace("_", " "), _nested(item)) for name, item in value.items())
+        return ", ".join(f"{name} {text}" for name, text in items if text)
     if isinstance(value, list):
         return ", ".join(flat(item) for item in value)
     return str(value)
 
 
 def _nested(value: Any) -> str:
-    return f"({flat(value)})" if isinstance(value, Mapping | list) else flat(value)
+    """In brackets if it holds several things."""
+    text = flat(value)
+    return f"({text})" if text and isinstance(value, Mapping | list) and len(value) > 1 else text
 
 
 def _commands(commands: list[dict[str, Any]]) -> Grid:
@@ -85,11 +118,11 @@ def _commands(commands: list[dict[str, Any]]) -> Grid:
         ]
         for c in commands
     ]
-    columns = ["command", "started", "took"]
+    records = [[row[0], c.get("started"), c.get("seconds")] for row, c in zip(rows, commands, strict=True)]
     return Grid(
         "commands",
-        pd.DataFrame(rows, columns=columns),
-        columns,
+        pd.DataFrame(records, columns=["command", "started", "seconds"]),
+        ["command", "started", "took"],
         rows,
         "Commands that made this run",
         numeric=2,
