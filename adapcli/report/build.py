@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adapcli import __version__
+from adapcli.errors import UsageError
 from adapcli.report import labels, markdown, page, style
 from adapcli.report.document import Document, Drawing, Section
 from adapcli.report.findings import Findings, gather
@@ -53,8 +54,11 @@ def build(
     """Draw everything that the run folder holds into its report/, in place of an earlier report.
 
     made: when, as text (default: now, UTC); apart from it the same run gives the same bytes.
-    Raises FileError, naming `adap sweep`, if there is no table, and if `compare` is of another task or data.
+    Raises FileError, naming `adap sweep`, if there is no table, and if `compare` is of another task or data;
+    UsageError if `compare` is the run itself.
     """
+    if compare is not None and compare.folder.resolve() == run.folder.resolve():
+        raise UsageError(f"--compare {compare.folder}: is the run itself", "give another run's folder")
     findings = gather(run)
     other = None if compare is None else gather(compare)
     if other is not None:
