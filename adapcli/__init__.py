@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdaPerceiver": "adapcli.model.perceiver",
     "AdapError": "adapcli.errors",
+    "AnytimeSession": "adapcli.inference.session",
     "ConfigSpace": "adapcli.space",
     "Configuration": "adapcli.space",
     "ModelConfig": "adapcli.model.config",

@@ -4,7 +4,7 @@ B batch, T latent tokens (queries), S source tokens (keys), D model width, H hea
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,26 @@ def block_mask(ends: Sequence[int], device: torch.device) -> Tensor:
     return group[None, :] <= group[:, None]
 
 
-def grouped_attention(q: Tensor, k: Tensor, v: Tensor, ends: Sequence[int]) -> Tensor:
-    """Each group's queries against its own and earlier keys: masked attention without the masked work."""
-    starts = (0, *ends[:-1])
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, ends: Sequence[int], start: int = 0) -> Tensor:
+    """Each group's queries against its own and earlier keys: masked attention without the masked work.
+
+    start: queries are those of tokens start.. alone, from a group's beginning; keys and values of all.
+    """
+    stops = [end for end in ends if end > start]
     return torch.cat(
         [
-            scaled_dot_product_attention(q[:, :, a:b], k[:, :, :b], v[:, :, :b])
-            for a, b in zip(starts, ends, strict=True)
+            scaled_dot_product_attention(q[:, :, a - start : b - start], k[:, :, :b], v[:, :, :b])
+            for a, b in zip((start, *stops[:-1]), stops, strict=True)
         ],
         dim=2,
     )
+
+
+class KeysValues(NamedTuple):
+    """Keys and values of some tokens, each (B, H, T, C); keys rotated where the tokens are."""
+
+    keys: Tensor
+    values: Tensor
 
 
 class QKV(nn.Module):
@@ -73,15 +83,44 @@ class SelfAttention(QKV):
         attention: Attention,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). `ends` delimit the mask's groups; `attention` says how it is executed."""
-        q = rotate(self.split(self.q(x_BTD)), rotation)
-        k = rotate(self.split(self.k(x_BTD)), rotation)
-        v = self.split(self.v(x_BTD))
+        q, k, v = self.project(x_BTD, rotation)
         if mask == "block" and attention == "block":
             return self.merge(grouped_attention(q, k, v, ends))
         allowed = block_mask(ends, x_BTD.device) if mask == "block" and len(ends) > 1 else None
         return self.merge(
             scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=mask == "causal")
         )
+
+    def project(self, x_BTD: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys and values, each (B, H, T, C)."""
+        q = rotate(self.split(self.q(x_BTD)), rotation)
+        k = rotate(self.split(self.k(x_BTD)), rotation)
+        return q, k, self.split(self.v(x_BTD))
+
+    def extend(
+        self,
+        x_BTD: Tensor,
+        rotation: Tensor,
+        mask: Literal["block", "causal", "none"],
+        ends: Sequence[int],
+        past: "KeysValues | None",
+    ) -> tuple[Tensor, "KeysValues"]:
+        """The tokens after those in `past`, as a run of all of them would have them: (B, new T, D).
+
+        Returns them with the keys and values of all tokens. rotation: of the new tokens.
+        """
+        q, k, v = self.project(x_BTD, rotation)
+        if past is not None:
+            k, v = torch.cat((past.keys, k), dim=2), torch.cat((past.values, v), dim=2)
+        start = k.shape[2] - q.shape[2]
+        if mask == "block":
+            attended = grouped_attention(q, k, v, ends, start)
+        elif mask == "causal" and start:
+            seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(start)
+            attended = scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        else:
+            attended = scaled_dot_product_attention(q, k, v, is_causal=mask == "causal")
+        return self.merge(attended), KeysValues(k, v)
 
 
 class CrossAttention(QKV):
@@ -96,9 +135,16 @@ class CrossAttention(QKV):
         rotate_keys: Tensor | None = None,
     ) -> Tensor:
         """Queries (B, T, D) against a source (B, S, D) -> (B, T, D)."""
-        q, k, v = self.split(self.q(x_BTD)), self.split(self.k(source_BSD)), self.split(self.v(source_BSD))
+        return self.attend(x_BTD, self.source(source_BSD, rotate_keys), rotate_queries)
+
+    def source(self, source_BSD: Tensor, rotate_keys: Tensor | None = None) -> KeysValues:
+        """Keys and values of a source (B, S, D), to be attended to once or many times."""
+        k, v = self.split(self.k(source_BSD)), self.split(self.v(source_BSD))
+        return KeysValues(k if rotate_keys is None else rotate(k, rotate_keys), v)
+
+    def attend(self, x_BTD: Tensor, source: KeysValues, rotate_queries: Tensor | None = None) -> Tensor:
+        """Queries (B, T, D) against keys and values -> (B, T, D)."""
+        q = self.split(self.q(x_BTD))
         if rotate_queries is not None:
             q = rotate(q, rotate_queries)
-        if rotate_keys is not None:
-            k = rotate(k, rotate_keys)
-        return self.merge(scaled_dot_product_attention(q, k, v))
+        return self.merge(scaled_dot_product_attention(q, source.keys, source.values))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, linear
 
-from adapcli.model.attention import Attention, CrossAttention, SelfAttention
+from adapcli.model.attention import Attention, CrossAttention, KeysValues, SelfAttention
 from adapcli.model.config import ModelConfig
 
 LAYER_NORM_EPS = 1e-6  # as published; torch's default misses the golden values by 1e-4
@@ -86,6 +86,16 @@ class Block(nn.Module):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D), with `hidden` FFN units."""
         z_BTD = z_BTD + self.ls1(self.attn(self.norm1(z_BTD), rotation, self.mask, ends, attention))
+        return self._feed(z_BTD, hidden)
+
+    def extend(
+        self, z_BTD: Tensor, rotation: Tensor, ends: Sequence[int], hidden: int, past: KeysValues | None
+    ) -> tuple[Tensor, KeysValues]:
+        """The tokens after those in `past`: (B, new T, D), and the keys and values of all tokens."""
+        attended, present = self.attn.extend(self.norm1(z_BTD), rotation, self.mask, ends, past)
+        return self._feed(z_BTD + self.ls1(attended), hidden), present
+
+    def _feed(self, z_BTD: Tensor, hidden: int | Tensor) -> Tensor:
         out: Tensor = z_BTD + self.ls2(self.ffn(self.norm2(z_BTD), hidden))
         return out
 
@@ -109,13 +119,15 @@ class CrossBlock(nn.Module):
         rotate_keys: Tensor | None = None,
     ) -> Tensor:
         """Sink (B, T, D) enriched with what it finds in source (B, S, D)."""
-        found: Tensor = self.cattn(
-            self.snk_norm(sink_BTD),
-            self.src_norm(source_BSD),
-            rotate_queries=rotate_queries,
-            rotate_keys=rotate_keys,
-        )
-        return sink_BTD + found
+        return self.attend(sink_BTD, self.source(source_BSD, rotate_keys), rotate_queries)
+
+    def source(self, source_BSD: Tensor, rotate_keys: Tensor | None = None) -> KeysValues:
+        """Keys and values of a source (B, S, D), to be read once or many times."""
+        return self.cattn.source(self.src_norm(source_BSD), rotate_keys)
+
+    def attend(self, sink_BTD: Tensor, source: KeysValues, rotate_queries: Tensor | None = None) -> Tensor:
+        """Sink (B, T, D) enriched with what it finds in a source of known keys and values."""
+        return sink_BTD + self.cattn.attend(self.snk_norm(sink_BTD), source, rotate_queries)
 
 
 class PatchProjection(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adapcli.errors import UsageError
-from adapcli.model.attention import Attention, group_ends
+from adapcli.model.attention import Attention, KeysValues, group_ends
 from adapcli.model.config import ModelConfig
 from adapcli.model.heads import DepthHead, SegmentationHead
 from adapcli.model.initialise import initialise
@@ -169,9 +169,12 @@ class AdaPerceiver(nn.Module):
 
     def read(self, patches: Tensor, tokens: int) -> Tensor:
         """Patches (B, P, D) -> latents z_0 (B, T, D)."""
-        latents = self.process_latents.token.expand(len(patches), tokens, -1)
-        z: Tensor = self.read_head(latents, patches, rotate_queries=self.rotation(tokens))
-        return z
+        return self.read_from(self.read_head.source(patches), self.rotation(tokens))
+
+    def read_from(self, source: KeysValues, rotation: Tensor) -> Tensor:
+        """Latents z_0 (B, T, D) for T rotations, from patches whose keys and values are known."""
+        latents = self.process_latents.token.expand(len(source.keys), rotation.shape[1], -1)
+        return self.read_head.attend(latents, source, rotation)
 
     def states(self, z: Tensor, plan: Plan) -> Iterator[Tensor]:
         """The latents after each block of the plan: z_1, z_2, ... each (B, T, D)."""

@@ -1,0 +1,212 @@
+"""A session on any path equals the direct run, and nothing is computed twice."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from adapcli.errors import UsageError
+from adapcli.inference.session import AnytimeSession
+from adapcli.model.flops import flops, increments, input_flops, readout_flops, trunk_flops
+from adapcli.space import Configuration
+
+TOKENS = (1, 2, 5, 8)
+
+variants = st.fixed_dictionaries(
+    {
+        "mask": st.sampled_from(["block", "causal"]),
+        "ffn": st.sampled_from(["mlp", "swiglu"]),
+        "use_embed_ffn": st.booleans(),
+        "use_output_ffn": st.booleans(),
+    }
+)
+steps = st.lists(st.tuples(st.sampled_from(TOKENS), st.integers(1, 3)), min_size=1, max_size=5)
+
+
+def images(n=3, size=16, seed=0):
+    return torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def monotone(path):
+    """The path with every point raised to the largest tokens and depth so far."""
+    tokens = depth = 0
+    for step in path:
+        tokens, depth = max(tokens, step[0]), max(depth, step[1])
+        yield tokens, depth
+
+
+def direct(model, x, session):
+    with torch.no_grad():
+        return model(x, session.configuration)
+
+
+@settings(max_examples=40, deadline=None)
+@given(variant=variants, path=steps, width=st.sampled_from([6, 13, 24]), seed=st.integers(0, 3))
+def test_any_path_answers_like_the_direct_run(make_model, variant, path, width, seed):
+    model, x = make_model(seed, **variant), images(seed=seed)
+    session = AnytimeSession(model, x, width=width)
+    for tokens, depth in monotone(path):
+        out = session.extend(tokens=tokens, depth=depth).readout()
+        torch.testing.assert_close(out.logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5)
+        assert out.depth.tolist() == [depth] * 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(variant=variants, path=steps, width=st.sampled_from([6, 24]))
+def test_cost_is_that_of_the_configuration_reached_whatever_the_path(make_model, variant, path, width):
+    model = make_model(**variant)
+    session = AnytimeSession(model, images(), width=width)
+    for tokens, depth in monotone(path):
+        session.extend(tokens=tokens, depth=depth)
+    assert (
+        session.cost_flops.tolist()
+        == [input_flops(model.config, 16) + trunk_flops(model.config, session.configuration, 16)] * 3
+    )
+    session.readout()
+    cost = flops(model.config, session.configuration, 16, readout="folded", attention="block")
+    assert session.cost_flops.tolist() == [cost] * 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(variant=variants, path=steps)
+def test_what_is_executed_is_never_more_than_what_is_charged(make_model, variant, path):
+    model, x = make_model(**variant), images(1)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        session = AnytimeSession(model, x, width=13)
+        for tokens, depth in monotone(path):
+            session.extend(tokens=tokens, depth=depth)
+    charged = int(session.cost_flops)
+    executed = counter.get_total_flops()
+    assert executed == charged if variant["mask"] == "block" else executed <= charged
+
+
+def test_steps_of_a_session_cost_the_increments_of_the_table(make_model):
+    model = make_model()
+    points = [
+        Configuration(1, 13, 1),
+        Configuration(2, 13, 1),
+        Configuration(2, 13, 3),
+        Configuration(8, 13, 3),
+    ]
+    matrix = increments(model.config, points, 16)
+    session = AnytimeSession(model, images(1), width=13)
+    costs = []
+    for point in points:
+        session.extend(tokens=point.tokens, depth=point.depth).readout()
+        costs.append(int(session.cost_flops))
+    assert [b - a for a, b in pairwise(costs)] == [matrix[i, i + 1] for i in range(3)]
+
+
+def test_a_restart_at_another_width_costs_its_increment_and_answers_like_the_direct_run(make_model):
+    model, x = make_model(), images(2)
+    a, b = Configuration(2, 6, 2), Configuration(5, 24, 3)
+    session = AnytimeSession(model, x, width=6)
+    session.extend(tokens=2, depth=2).readout()
+    before = session.cost_flops
+    out = session.restart(width=24).extend(tokens=5, depth=3).readout()
+    torch.testing.assert_close(out.logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5)
+    step = increments(model.config, [a, b], 16)[0, 1]
+    assert (session.cost_flops - before).tolist() == [step] * 2
+
+
+@settings(max_examples=20, deadline=None)
+@given(leaves=st.lists(st.integers(0, 2), min_size=5, max_size=5))
+def test_batch_mates_and_when_they_leave_change_nothing(make_model, leaves):
+    """Sample i leaves after step leaves[i]; its answer is that of the sample alone."""
+    model, x = make_model(), images(5)
+    path = [(1, 1), (5, 2), (8, 3)]
+    session, ids = AnytimeSession(model, x, width=24), torch.arange(5)
+    for step, (tokens, depth) in enumerate(path):
+        if not len(ids):
+            break
+        logits = session.extend(tokens=tokens, depth=depth).readout().logits
+        for row, i in enumerate(ids.tolist()):
+            alone = AnytimeSession(model, x[i : i + 1], width=24)
+            for before in path[: step + 1]:
+                alone.extend(tokens=before[0], depth=before[1])
+            torch.testing.assert_close(logits[row], alone.readout().logits[0], atol=1e-5, rtol=1e-5)
+        stays = torch.tensor([leaves[i] > step for i in ids.tolist()], dtype=torch.bool)
+        session.keep(stays)
+        ids = ids[stays]
+
+
+def test_split_and_join_are_inverse_and_keep_each_samples_cost(make_model):
+    model, x = make_model(), images(4)
+    session = AnytimeSession(model, x, width=13).extend(tokens=2, depth=2)
+    mask = torch.tensor([True, True, False, False])
+    kept, others = session.split(mask)
+    kept.readout()
+    assert (len(kept), len(others), len(session)) == (2, 2, 4)
+    whole = AnytimeSession.join([kept, others])
+    paid = readout_flops(model.config, 2, 16)
+    base = int(session.cost_flops[0])
+    assert whole.cost_flops.tolist() == [base + paid, base + paid, base, base]
+    out = whole.extend(tokens=8, depth=3).readout()
+    torch.testing.assert_close(out.logits, direct(model, x, whole).logits, atol=1e-5, rtol=1e-5)
+    assert session.configuration == Configuration(2, 13, 2), "the session that was split went on by itself"
+
+
+@pytest.mark.parametrize("task", ["segmentation", "depth", "features", "distillation"])
+def test_dense_answers_too_equal_the_direct_run(make_model, task):
+    model, x = make_model(task=task, output_feat_dim=6, num_bins=8), images(2, size=24)
+    session = AnytimeSession(model, x, width=13)
+    out = session.extend(tokens=2, depth=1).extend(depth=3).extend(tokens=8).readout()
+    expected = direct(model, x, session)
+    for name in ("logits", "features", "maps"):
+        if getattr(expected, name) is not None:
+            torch.testing.assert_close(getattr(out, name), getattr(expected, name), atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_mask_depth_continues_and_tokens_do_not(make_model):
+    model, x = make_model(mask="none"), images()
+    session = AnytimeSession(model, x, width=13).extend(tokens=5, depth=1).extend(depth=3)
+    torch.testing.assert_close(
+        session.readout().logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5
+    )
+    with pytest.raises(UsageError, match="earlier tokens see later ones"):
+        session.extend(tokens=8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tokens": 1}, "the session is at"),
+        ({"depth": 1}, "the session is at"),
+        ({"tokens": 4}, "tokens 4: not allowed"),
+        ({"tokens": 16}, "tokens 16: not allowed"),
+        ({"depth": 9}, "depth 9"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused_and_changes_nothing(make_model, asked, message):
+    model, x = make_model(), images()
+    session = AnytimeSession(model, x, width=13).extend(tokens=2, depth=2)
+    with pytest.raises(UsageError, match=message):
+        session.extend(**asked)
+    assert session.configuration == Configuration(2, 13, 2)
+
+
+def test_a_session_that_has_run_nothing_has_no_answer(make_model):
+    session = AnytimeSession(make_model(), images(), width=13)
+    for call in (session.readout, lambda: session.extend(tokens=2), lambda: session.extend(depth=2)):
+        with pytest.raises(UsageError):
+            call()
+
+
+def test_wrong_masks_widths_and_joins_are_refused(make_model):
+    model = make_model()
+    session = AnytimeSession(model, images(), width=13).extend(tokens=2, depth=1)
+    other = AnytimeSession(model, images(), width=13).extend(tokens=2, depth=2)
+    for call in (
+        lambda: session.keep(torch.tensor([1, 0, 1])),
+        lambda: session.keep(torch.tensor([True])),
+        lambda: AnytimeSession.join([session, other]),
+        lambda: AnytimeSession.join([]),
+        lambda: AnytimeSession(model, images(), width=99),
+        lambda: session.restart(width=0),
+    ):
+        with pytest.raises(UsageError):
+            call()
