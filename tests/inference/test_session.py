@@ -74,8 +74,8 @@ def test_cost_is_that_of_the_configuration_reached_whatever_the_path(make_model,
 @settings(max_examples=25, deadline=None)
 @given(variant=variants, path=steps)
 def test_what_is_executed_is_never_more_than_what_is_charged(make_model, variant, path):
-    model, x = make_model(**variant), images(1)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    model, x = make_model(**variant).requires_grad_(False), images(1)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         session = AnytimeSession(model, x, width=13)
         for tokens, depth in monotone(path):
             session.extend(tokens=tokens, depth=depth)
