@@ -1,0 +1,61 @@
+"""What the README shows exists, and its code runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from adapcli.main import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def commands() -> list[str]:
+    """Every `adap ...` in the README, in a block or in the text."""
+    found = re.findall(r"^(adap [^#\n]*)", README, re.M) + re.findall(r"`(adap [^`]*)`", README)
+    return sorted({" ".join(line.split()) for line in found})
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_and_their_options_exist(line, capsys):
+    command, *words = shlex.split(line)[1:]
+    if command.startswith("-"):
+        return
+    assert command in COMMANDS
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word.partition("=")[0] in shown for word in words if word.startswith("--"))
+
+
+def test_the_file_tree_names_what_is_there():
+    lines = README[README.index("## Files") :].split("```")[1].strip("\n").splitlines()
+    room = ROOT
+    for line in lines:
+        inside = line.startswith(" ")
+        names = line.strip().partition("  ")[0].split(", ")
+        paths = [(room if inside else ROOT) / name for name in names]
+        assert all(path.exists() for path in paths), line
+        room = room if inside else paths[0]
+
+
+def test_pictures_and_linked_pages_are_there():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    local = [link for link in links if not link.startswith("http")]
+    assert local
+    assert all((ROOT / link).exists() for link in local)
+
+
+def test_the_python_shown_runs(make_table, tmp_path, monkeypatch):
+    make_table(20).save(tmp_path / "adap-run/table")
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    shown = {}
+    exec(compile(code, "README.md", "exec"), shown)
+    assert shown["out"].depth.shape == (4,)
+    assert shown["table"].n_samples == 20
+
+
+def test_contributing_stays_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 40
