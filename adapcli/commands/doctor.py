@@ -17,6 +17,7 @@ def doctor(device: Device = "auto", json: Json = False, quiet: Quiet = False) ->
     versions = machine.versions()
     missing = [name for name, version in versions.items() if version is None]
     if missing:
+        console.table(["what", "found"], [["adap", __version__], *versions.items()])
         raise UnavailableError(f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     facts = {
         "adap": __version__,
