@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adapcli.errors import UsageError
 from adapcli.model.perceiver import AdaPerceiver, Output
+from adapcli.model.readout import FoldedReadout
 from adapcli.space import Configuration
 
 
@@ -21,7 +22,7 @@ def early_exit(
     confidence: float,
     per: Literal["sample", "batch"] = "sample",
 ) -> Output:
-    """Read out after every block and stop when max softmax reaches `confidence`.
+    """Read out after every block (by the folded form) and stop when max softmax reaches `confidence`.
 
     per="sample": each sample leaves by itself, and later blocks run on the samples that remain; a sample's
     answer is that of the sample alone. per="batch": the batch's mean confidence decides for all, as
@@ -39,10 +40,10 @@ def early_exit(
     logits = x.new_empty(len(x), model.config.num_classes or 0)
     depth = torch.full((len(x),), model.config.depth, device=x.device)
     active = torch.arange(len(x), device=x.device)
-    z = model.read(patches, tokens)
+    z, readout = model.read(patches, tokens), FoldedReadout.of(model, tokens)
     for ran, (block, hidden) in enumerate(zip(model.blocks, plan.hidden, strict=True), start=1):
         z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
-        answer = model.adapt(model.write_token(z, plan.rotation))
+        answer = readout.logits(z)[:, 0]
         logits[active], depth[active] = answer, ran
         sure = answer.softmax(-1).amax(-1)
         stays = (sure if per == "sample" else sure.mean().expand_as(sure)) < confidence
