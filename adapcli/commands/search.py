@@ -65,6 +65,7 @@ def search(
     calibration samples and reports on the test samples.
     """
     from adapcli.errors import UsageError
+    from adapcli.report.labels import score_name
     from adapcli.run import Run
     from adapcli.search import Target, exhaustive, sampled
     from policies.table import OutcomeTable
@@ -90,7 +91,7 @@ def search(
             )
     told = _keep(result, folder.search, overwrite=overwrite)
     folder.record(seed=seed)
-    show(console, result, table.n_configs, again=folder.command("search"))
+    show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
     console.say(told)
     console.result(result.to_dict())
 
@@ -105,8 +106,11 @@ def _keep(result: "SearchResult", folder: Path, *, overwrite: bool) -> str:
     return f"saved in {folder}" + (f"; kept the earlier result in {earlier}" if earlier else "")
 
 
-def show(console: Console, result: "SearchResult", n_configs: int, *, again: str) -> None:
-    """The front, what a sampler missed, and the choice, for people. again: how to search once more."""
+def show(console: Console, result: "SearchResult", n_configs: int, *, scored: str, again: str) -> None:
+    """The front, what a sampler missed, and the choice, for people.
+
+    scored: what the score is called; again: how to search once more.
+    """
     rows = [
         [
             "*" if result.choice and point.index == result.choice.index else "",
@@ -125,7 +129,7 @@ def show(console: Console, result: "SearchResult", n_configs: int, *, again: str
     console.print(f"hypervolume {result.hypervolume:.4f} (reference: full cost, score 0)")
     if result.study is not None:
         _show_study(console, result.study)
-    _show_choice(console, result, again)
+    _show_choice(console, result, scored, again)
 
 
 def _show_study(console: Console, study: "StudySummary") -> None:
@@ -139,14 +143,14 @@ def _show_study(console: Console, study: "StudySummary") -> None:
     console.print(line)
 
 
-def _show_choice(console: Console, result: "SearchResult", again: str) -> None:
+def _show_choice(console: Console, result: "SearchResult", scored: str, again: str) -> None:
     choice, change = result.choice, result.score_change
     if choice is None or change is None:
         console.say(f"no target given; choose with: {again} --flops-target 0.7")
         return
     score = choice.test_score
     console.print(
-        f"choice: {choice.label}, {choice.cost_fraction:.3f} of the full cost, test score "
+        f"choice: {choice.label}, {choice.cost_fraction:.3f} of the full cost, test {scored} "
         f"{100 * score.mean:.2f} % ({100 * score.low:.2f} .. {100 * score.high:.2f}), n = {result.n_test}"
     )
     console.print(

@@ -84,6 +84,7 @@ def train_policy(
     tune samples, and a warning tells when it is not on the test samples.
     """
     import policies
+    from adapcli.report.labels import score_name
     from adapcli.run import Run
     from policies import base, evaluate
     from policies.table import OutcomeTable
@@ -106,7 +107,7 @@ def train_policy(
     judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
     _keep(target, judged, table, trained, overwrite=overwrite)
     folder.record(seed=seed)
-    _show(console, judged, rivals, trained)
+    _show(console, judged, rivals, trained, score_name(table))
     console.result({"policy": target, **_told(trained, judged)})
     console.say(f"saved in {target}; next: {folder.command('report')}")
 
@@ -153,12 +154,15 @@ def _told(trained: "Trained", judged: "Evaluation") -> dict[str, Any]:
     }
 
 
-def _show(console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained") -> None:
+def _show(
+    console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained", scored: str
+) -> None:
+    """The policy beside the oracles, for people. scored: what its score is called."""
     oracles = [(f"{oracle.name} (not achievable)", oracle) for oracle in rivals.oracles]
     console.table(
         [
             "policy",
-            "score %",
+            f"{scored} %",
             "95 % interval",
             "cost",
             "of full",
@@ -170,7 +174,8 @@ def _show(console: Console, judged: "Evaluation", rivals: "Baselines", trained: 
         title=f"{judged.n} test samples; features, network and readouts are in every cost",
     )
     console.print(
-        f"full configuration: score {100 * judged.full_score:.2f} %, {flops_text(judged.full_cost_flops)}; "
+        f"full configuration: {scored} {100 * judged.full_score:.2f} %, "
+        f"{flops_text(judged.full_cost_flops)}; "
         f"static choices as good as {judged.name}: {flops_text(judged.static_cost_flops)}"
     )
     difference = judged.score_difference
@@ -178,16 +183,16 @@ def _show(console: Console, judged: "Evaluation", rivals: "Baselines", trained: 
         f"against full: {100 * difference.mean:+.2f} points "
         f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
     )
-    _warn_of_misses(console, judged, trained)
+    _warn_of_misses(console, judged, trained, scored)
 
 
-def _warn_of_misses(console: Console, judged: "Evaluation", trained: "Trained") -> None:
+def _warn_of_misses(console: Console, judged: "Evaluation", trained: "Trained", scored: str) -> None:
     """What was asked for is chosen on tune; whether it holds on other samples shows on test alone."""
     from policies.evaluate import met
 
     asked = trained.objective
     if asked.max_drop is not None:
-        wish = f"a score at most {100 * asked.max_drop:g} points below the full configuration's"
+        wish = f"{scored} at most {100 * asked.max_drop:g} points below the full configuration's"
     else:
         wish = f"at most {asked.flops_target} of the full cost"
     if not trained.met:
