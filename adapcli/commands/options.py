@@ -73,6 +73,22 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", parser=whole(1, 10**12), metavar="N", help="Use at most this many samples."),
 ]
+Tokens = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens", parser=whole(1, 10**6), metavar="T", help="Latent tokens. [default: the model's most]"
+    ),
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        "--width", parser=whole(1, 10**6), metavar="W", help="FFN width. [default: the model's widest]"
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option("--depth", parser=whole(1, 10**6), metavar="L", help="Blocks. [default: all of them]"),
+]
 FlopsTarget = Annotated[
     float | None,
     typer.Option(
