@@ -39,6 +39,10 @@ class Static:
     def __post_init__(self) -> None:
         self.grid.check(self.configuration)
 
+    def choose(self, features: npt.NDArray[Any]) -> IntArray:
+        """See policies.live.Chooser."""
+        return np.full(len(features), self.configuration)
+
     def select(self, table: OutcomeTable, rows: IntArray) -> Decision:
         """See policies.base.Policy."""
         return paid_once(table, np.full(len(rows), self.configuration))

@@ -15,6 +15,7 @@ from policies import pareto
 from policies.base import Decision, FloatArray, IntArray, Trained, measure, split_rows
 from policies.errors import FileError, UsageError
 from policies.grid import Grid
+from policies.live import Looks, Verdict
 from policies.objective import Objective
 from policies.table import OutcomeTable
 from policies.table.schema import id_columns
@@ -47,6 +48,8 @@ class Threshold:
     def __post_init__(self) -> None:
         for configuration in self.chain:
             self.grid.check(configuration)
+        if len(set(self.chain)) != len(self.chain):
+            raise UsageError(f"chain {list(self.chain)}: a configuration appears twice")
         if not self.chain or not np.isfinite(self.tau):
             raise UsageError(f"a chain of {len(self.chain)} configurations with threshold {self.tau}")
 
@@ -57,6 +60,21 @@ class Threshold:
         sure = np.column_stack([signal >= np.float32(self.tau), np.ones(len(rows), bool)])
         stage = sure.argmax(axis=1)
         return Decision(chain[stage], stage_costs(table, self.chain)[stage])
+
+    def reachable(self) -> Chain:
+        """See policies.live.Stopper."""
+        return self.chain
+
+    def verdict(self, looks: Looks) -> Verdict:
+        """See policies.live.Stopper. UsageError without the signal."""
+        if self.signal not in looks.signal_names:
+            known = ", ".join(looks.signal_names)
+            raise UsageError(f"policy {self.name} needs the signal {self.signal}", f"there are: {known}")
+        after = dict(zip(self.chain, self.chain[1:], strict=False))
+        next_up = np.array([after.get(at, at) for at in looks.at.tolist()], dtype=np.int64)
+        signal, last = looks.signal(self.signal), next_up == looks.at
+        slack = np.where(last, np.inf, np.abs(signal.astype(np.float64) - self.tau))
+        return Verdict(np.where(signal >= np.float32(self.tau), looks.at, next_up), slack)
 
     def parameters(self) -> dict[str, Any]:
         """See policies.base.StoredPolicy."""
