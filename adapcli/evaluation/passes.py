@@ -19,7 +19,7 @@ from adapcli.errors import UsageError
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import input_flops, read_flops, readout_flops, trunk_flops
 from adapcli.model.perceiver import AdaPerceiver
-from adapcli.model.readout import FoldedReadout
+from adapcli.model.readout import folded
 from adapcli.space import Configuration
 
 READOUT_BYTES = 1 << 23
@@ -97,20 +97,13 @@ def pass_flops(config: ModelConfig, passes: Sequence[Pass], image_size: int | No
 
 
 class GridPass:
-    """A model made ready to run `configurations`; `outputs` runs them all on a batch.
+    """A model made ready to run `configurations`; `outputs` runs them all on a batch."""
 
-    The weights are folded once, so a change of the model's weights needs a new one.
-    """
-
-    @torch.no_grad()
     def __init__(self, model: AdaPerceiver, configurations: Sequence[Configuration]) -> None:
         self.model, self.n_configs = model, len(configurations)
         self.passes = plan_passes(model.config, configurations)
-        self.folded = {run: FoldedReadout.of(model, run) for run in {self._rotation(p) for p in self.passes}}
-
-    def _rotation(self, p: Pass) -> int:
-        """Runs up to the trained length share their rotations, and with them the folded weights."""
-        return max(p.run.tokens, self.model.config.max_latent_tokens)
+        for p in self.passes:
+            folded(model, p.run.tokens)  # a model without a constant query is refused before anything runs
 
     @torch.inference_mode()
     def outputs(self, x: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:
@@ -148,7 +141,7 @@ class GridPass:
     def _read(self, p: Pass, stack: list[Tensor], prefixes: tuple[int, ...]) -> Tensor:
         """Latents of S depths, each (B, T, D) -> logits (B, S * G, K)."""
         latents = torch.cat([z[:, : prefixes[-1]] for z in stack]) if len(stack) > 1 else stack[0]
-        logits = self.folded[self._rotation(p)].logits(latents, prefixes)
+        logits = folded(self.model, p.run.tokens).logits(latents, prefixes)
         return logits.view(len(stack), -1, *logits.shape[1:]).transpose(0, 1).flatten(1, 2)
 
 

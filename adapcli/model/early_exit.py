@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adapcli.errors import UsageError
 from adapcli.model.perceiver import AdaPerceiver, Output
-from adapcli.model.readout import FoldedReadout
+from adapcli.model.readout import folded
 from adapcli.space import Configuration
 
 
@@ -40,7 +40,7 @@ def early_exit(
     logits = x.new_empty(len(x), model.config.num_classes or 0)
     depth = torch.full((len(x),), model.config.depth, device=x.device)
     active = torch.arange(len(x), device=x.device)
-    z, readout = model.read(patches, tokens), FoldedReadout.of(model, tokens)
+    z, readout = model.read(patches, tokens), folded(model, tokens)
     for ran, (block, hidden) in enumerate(zip(model.blocks, plan.hidden, strict=True), start=1):
         z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
         answer = readout.logits(z)[:, 0]

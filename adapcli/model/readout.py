@@ -2,7 +2,8 @@
 
 The written token's query never changes, so W_k^T (R_p^T q) is one D-vector per (position, head): scores are
 products with the normalised latents, and W_v is applied once to each head's weighted sum of latents. Same
-answer as the plain form (tested to 1e-5 relative), a few per cent of its work.
+answer as the plain form (tested to 1e-5 relative), a few per cent of its work. `folded` keeps the fold of
+each model for as long as its weights stay the same; training, whose weights never do, folds anew.
 
 N leading axis (samples, or samples times depths), T latent tokens, D model width, H heads, C channels per
 head, G prefixes.
@@ -10,6 +11,7 @@ head, G prefixes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -100,6 +102,48 @@ class FoldedReadout:
             self.key_bias_TH[:tokens, None], z_NTD.transpose(0, 1), self.keys_THD[:tokens].transpose(1, 2)
         )
         return scores_TNH.permute(1, 2, 0)
+
+
+_Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+_Weights = tuple[tuple[object, ...], ...]
+_kept: "WeakKeyDictionary[AdaPerceiver, tuple[_Weights, dict[int, _Parts]]]" = WeakKeyDictionary()
+
+
+def folded(model: AdaPerceiver, tokens: int | None = None) -> FoldedReadout:
+    """The folded readout for runs of `tokens` tokens, without gradients; default: up to the trained length.
+
+    Made once per weights: it is made anew after any in-place change, replacement, or move to another device
+    or type. The one change that goes unseen is writing through `.data`, which torch does not count.
+    """
+    length = max(
+        tokens or 1, model.config.max_latent_tokens
+    )  # up to the trained length, rotations are shared
+    weights = _weights(model)
+    if weights is None:
+        return _fold_exactly(model, length)
+    known, folds = _kept.get(model, ((), {}))
+    if known != weights:
+        folds = {}
+        _kept[model] = (weights, folds)
+    if length not in folds:
+        fold = _fold_exactly(model, length)
+        folds[length] = (fold.keys_THD, fold.key_bias_TH, fold.values_HDC, fold.value_bias_HC, fold.sink_D)
+    return FoldedReadout(*folds[length], model)
+
+
+def _weights(model: AdaPerceiver) -> _Weights | None:
+    """What changes when the weights that are folded do; None if that cannot be told."""
+    parts = (model.write_head, model.output_latents)
+    tensors = [tensor for part in parts for tensor in part.parameters()]
+    if any(tensor.is_inference() for tensor in tensors):
+        return None
+    return tuple((id(t), t.data_ptr(), t._version, t.device, t.dtype) for t in tensors)
+
+
+def _fold_exactly(model: AdaPerceiver, tokens: int) -> FoldedReadout:
+    """The fold as ordinary tensors in the weights' own type, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+        return FoldedReadout.of(model, tokens)
 
 
 def _combine(sums: list[Tensor], peaks: list[Tensor], totals: list[Tensor]) -> Tensor:

@@ -1,13 +1,15 @@
 """The folded readout gives the plain readout's answers and gradients."""
 
 import copy
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
 
 from adapcli.errors import UsageError
-from adapcli.model.readout import FoldedReadout
+from adapcli.model.readout import FoldedReadout, folded
 
 
 def relative(a, b):
@@ -137,3 +139,94 @@ def test_queries_made_from_patches_cannot_be_folded(make_model, task):
 def test_prefixes_that_do_not_ascend_within_the_run_are_refused(make_model, prefixes):
     with pytest.raises(UsageError, match="prefixes"):
         FoldedReadout.of(make_model(), 8).logits(latents(8), prefixes)
+
+
+class TestTheFoldThatIsKept:
+    def keys(self, model):
+        return folded(model).keys_THD
+
+    @pytest.fixture
+    def model(self, make_model):
+        return copy.deepcopy(make_model())
+
+    def test_it_is_made_once_for_all_runs_up_to_the_trained_length(self, model):
+        keys = self.keys(model)
+        assert folded(model, 2).keys_THD is keys
+        assert folded(model, 8).keys_THD is keys
+        assert folded(model, 9).keys_THD is not keys
+        assert folded(model, 9).keys_THD is folded(model, 9).keys_THD
+        assert not keys.requires_grad
+
+    def in_place(self, model):
+        with torch.no_grad():
+            model.write_head.cattn.k.weight.mul_(2)
+
+    def a_step_of_training(self, model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        FoldedReadout.of(model, 8).logits(latents(8)).square().sum().backward()
+        optimizer.step()
+
+    def loading(self, model):
+        model.load_state_dict({name: t + 1 for name, t in model.state_dict().items()})
+
+    def loading_by_assignment(self, model):
+        model.load_state_dict({name: t + 1 for name, t in model.state_dict().items()}, assign=True)
+
+    def replacing(self, model):
+        model.output_latents.token = torch.nn.Parameter(model.output_latents.token.detach() + 1)
+
+    def moving_to_another_type(self, model):
+        model.double()
+
+    @pytest.mark.parametrize(
+        "change",
+        [in_place, a_step_of_training, loading, loading_by_assignment, replacing, moving_to_another_type],
+        ids=lambda change: change.__name__,
+    )
+    def test_it_is_made_anew_when_the_weights_change(self, model, change):
+        before = self.keys(model)
+        change(self, model)
+        after = folded(model)
+        assert after.keys_THD is not before
+        z = latents(8).to(after.keys_THD.dtype)
+        with torch.no_grad():
+            assert torch.equal(after.logits(z), FoldedReadout.of(model, 8).logits(z))
+
+    def test_a_copy_has_a_fold_of_its_own(self, model):
+        self.keys(model)
+        twin = copy.deepcopy(model)
+        self.in_place(twin)
+        with torch.no_grad():
+            assert torch.equal(
+                folded(model).logits(latents(8)), FoldedReadout.of(model, 8).logits(latents(8))
+            )
+            assert torch.equal(folded(twin).logits(latents(8)), FoldedReadout.of(twin, 8).logits(latents(8)))
+
+    def test_made_in_inference_mode_it_serves_outside(self, model):
+        with torch.inference_mode():
+            self.keys(model)
+        z = latents(8).requires_grad_()
+        folded(model).logits(z).sum().backward()
+        assert z.grad is not None
+
+    def test_weights_that_cannot_be_watched_are_folded_each_time(self, model):
+        with torch.inference_mode():
+            twin = copy.deepcopy(model)
+            self.keys(twin)
+            twin.write_head.cattn.k.weight.mul_(2)
+            found = folded(twin).logits(latents(8))
+            assert torch.equal(found, FoldedReadout.of(twin, 8).logits(latents(8)))
+
+    def test_autocast_does_not_round_what_is_kept(self, model):
+        with torch.autocast("cpu", torch.bfloat16):
+            keys = self.keys(model)
+        with torch.no_grad():
+            assert torch.equal(keys, FoldedReadout.of(model, 8).keys_THD)
+
+    def test_it_does_not_keep_a_model_alive(self, make_model):
+        model = copy.deepcopy(make_model())
+        self.keys(model)
+        gone = weakref.ref(model)
+        del model
+        gc.collect()
+        assert gone() is None
