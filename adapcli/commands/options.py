@@ -39,6 +39,13 @@ def device(text: str) -> str:
     return text
 
 
+def dtype(text: str) -> str:
+    """`auto`, `float32` or `bfloat16`; whether the device has it is found out when it is used."""
+    if text not in ("auto", "float32", "bfloat16"):
+        raise typer.BadParameter(f"{text!r}: allowed are auto, float32, bfloat16")
+    return text
+
+
 RunFolder = Annotated[
     Path | None,
     typer.Option(
@@ -61,6 +68,13 @@ Checkpoint = Annotated[
 Device = Annotated[
     str, typer.Option("--device", parser=device, metavar="NAME", help="auto, cpu, cuda or cuda:N.")
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", parser=dtype, metavar="NAME", help="float32, bfloat16, or auto: bfloat16 on CUDA."
+    ),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the blocks first; pays on long runs.")]
 Batch = Annotated[
     int, typer.Option("--batch", parser=whole(1, 65536), metavar="N", help="Samples per batch.")
 ]
