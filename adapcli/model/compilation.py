@@ -20,7 +20,7 @@ def compile_blocks(model: AdaPerceiver) -> AdaPerceiver:
     for block in model.blocks:
         for name in ("forward", "extend"):
             setattr(block, name, torch.compile(getattr(block, name)))
-    torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, VARIANTS)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, VARIANTS)
     return model
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adapcli.errors import UsageError
 from adapcli.model.perceiver import AdaPerceiver, Output
+from adapcli.model.precision import wide
 from adapcli.model.readout import folded
 from adapcli.space import Configuration
 
@@ -29,7 +30,7 @@ def early_exit(
     published. Output.depth (B,) says how many blocks each sample ran. UsageError for a model without
     logits, or for wrong arguments.
     """
-    if model.config.task not in ("classification", "distillation"):
+    if not model.config.classifies:
         raise UsageError(f"early exit needs class logits; this is a {model.config.task} model")
     if per not in ("sample", "batch"):
         raise UsageError(f"per {per!r}: expected 'sample' or 'batch'")
@@ -44,8 +45,8 @@ def early_exit(
     for ran, (block, hidden) in enumerate(zip(model.blocks, plan.hidden, strict=True), start=1):
         z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
         answer = readout.logits(z)[:, 0]
-        logits[active], depth[active] = answer, ran
-        sure = answer.softmax(-1).amax(-1)
+        logits[active], depth[active] = answer.type_as(logits), ran
+        sure = wide(answer).softmax(-1).amax(-1)
         stays = (sure if per == "sample" else sure.mean().expand_as(sure)) < confidence
         active, z = active[stays], z[stays]
         if not len(active):

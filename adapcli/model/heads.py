@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate, layer_norm
 
 from adapcli.model.config import ModelConfig
 from adapcli.model.layers import LAYER_NORM_EPS
+from adapcli.model.precision import as_written, wide
 
 
 def _as_image(features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -55,15 +56,16 @@ class DepthHead(nn.Module):
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_bins, 3, padding=1)
 
     def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Metres (B, 1, height, width); clamped to the range in evaluation."""
+        """Metres (B, 1, height, width), float32 at least; clamped to the range in evaluation."""
         fine = interpolate(
             _as_image(features_BPF, grid), scale_factor=4, mode="bilinear", align_corners=False
         )
-        weight = self.conv_seg(fine).relu() + 0.1
+        weight = wide(self.conv_seg(fine)).relu() + 0.1
         bins = torch.linspace(
             self.nearest, self.farthest, weight.shape[1], device=weight.device, dtype=weight.dtype
         )
-        metres = torch.einsum("bkij,k->bij", weight / weight.sum(1, keepdim=True), bins)[:, None]
+        with as_written(weight.device):
+            metres = torch.einsum("bkij,k->bij", weight / weight.sum(1, keepdim=True), bins)[:, None]
         if not self.training:
             metres = metres.clamp(self.nearest, self.farthest)
         return interpolate(metres, size=size, mode="bilinear", align_corners=False)

@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn.functional import layer_norm
+from torch.nn.functional import layer_norm, linear
 
 from adapcli.errors import UsageError
-from adapcli.model.layers import LAYER_NORM_EPS
+from adapcli.model.layers import LAYER_NORM_EPS, CrossBlock
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.precision import as_written, wide
 from adapcli.model.rope import rotate_back
 
 
@@ -40,24 +41,10 @@ class FoldedReadout:
 
         Raises UsageError for tasks whose queries are made from patches.
         """
-        if model.config.task not in ("classification", "distillation"):
+        if not model.config.classifies:
             raise UsageError(f"no constant query to fold in a {model.config.task} model")
-        head, heads, scale = model.write_head, model.config.num_heads, model.config.head_dim**-0.5
-        attention, norm = head.cattn, head.src_norm
-        sink = model.output_token[0]
-        query_HC = attention.q(head.snk_norm(sink)).view(heads, -1) * scale
-        turned_HTC = rotate_back(query_HC, model.rotation(tokens)).type_as(query_HC)
-        key_HCD = attention.k.weight.view(heads, -1, model.config.embed_dim)
-        folded_THD = torch.einsum("htc,hcd->thd", turned_HTC, key_HCD)
-        bias_TH = folded_THD @ norm.bias
-        if attention.k.bias is not None:
-            bias_TH = bias_TH + torch.einsum("htc,hc->th", turned_HTC, attention.k.bias.view(heads, -1))
-        value_HCD = attention.v.weight.view(heads, -1, model.config.embed_dim)
-        value_bias_HC = value_HCD @ norm.bias
-        if attention.v.bias is not None:
-            value_bias_HC = value_bias_HC + attention.v.bias.view(heads, -1)
-        values_HDC = (value_HCD * norm.weight).transpose(1, 2)
-        return cls(folded_THD * norm.weight, bias_TH, values_HDC, value_bias_HC, sink, model)
+        with as_written(model.device):
+            return cls(*_parts(model, tokens), model)
 
     def logits(self, z_NTD: Tensor, prefixes: Sequence[int] | None = None) -> Tensor:
         """Class logits of every prefix of the latents: (N, T, D) -> (N, G, K). Default: the whole run."""
@@ -70,15 +57,17 @@ class FoldedReadout:
         """
         if list(prefixes) != sorted(set(prefixes)) or not 1 <= prefixes[0] <= prefixes[-1] <= z_NTD.shape[1]:
             raise UsageError(f"prefixes {list(prefixes)}: expected ascending, from 1 to {z_NTD.shape[1]}")
-        z_NTD = layer_norm(z_NTD[:, : prefixes[-1]], z_NTD.shape[-1:], eps=LAYER_NORM_EPS)
-        mixed_HMD, shape = self._mix(z_NTD, prefixes)
+        with as_written(z_NTD.device):
+            z_NTD = layer_norm(wide(z_NTD[:, : prefixes[-1]]), z_NTD.shape[-1:], eps=LAYER_NORM_EPS)
+            mixed_HMD, shape = self._mix(z_NTD, prefixes)
+        mixed_HMD = mixed_HMD.type_as(self.values_HDC)
         values_HMC = torch.baddbmm(self.value_bias_HC[:, None], mixed_HMD, self.values_HDC)
         merged_MD = values_HMC.permute(1, 0, 2).flatten(1)
         written: Tensor = self.sink_D + self.model.write_head.cattn.proj(merged_MD)
         return written.view(*shape, -1)
 
     def _mix(self, z_NTD: Tensor, prefixes: Sequence[int]) -> tuple[Tensor, tuple[int, int]]:
-        """Each head's attention-weighted mean of the latents in each prefix: (H, N * G, D).
+        """Each head's attention-weighted mean of the latents in each prefix: (H, N * G, D), in float32.
 
         Groups between prefixes are summed once each; a prefix combines its groups, rescaled to their maximum.
         """
@@ -102,6 +91,33 @@ class FoldedReadout:
             self.key_bias_TH[:tokens, None], z_NTD.transpose(0, 1), self.keys_THD[:tokens].transpose(1, 2)
         )
         return scores_TNH.permute(1, 2, 0)
+
+
+def _parts(model: AdaPerceiver, tokens: int) -> "_Parts":
+    """The fold, computed in float32 at least; keys are kept so, since scores must not be rounded twice."""
+    head, heads, scale = model.write_head, model.config.num_heads, model.config.head_dim**-0.5
+    attention, norm, sink = head.cattn, head.src_norm, model.output_token[0]
+    gain, shift = wide(norm.weight), wide(norm.bias)
+    query_HC = _wide_query(head, sink).view(heads, -1) * scale
+    turned_HTC = rotate_back(query_HC, model.rotation(tokens)).type_as(query_HC)
+    key_HCD = wide(attention.k.weight).view(heads, -1, model.config.embed_dim)
+    folded_THD = torch.einsum("htc,hcd->thd", turned_HTC, key_HCD)
+    bias_TH = folded_THD @ shift
+    if attention.k.bias is not None:
+        bias_TH = bias_TH + torch.einsum("htc,hc->th", turned_HTC, wide(attention.k.bias).view(heads, -1))
+    value_HCD = wide(attention.v.weight).view(heads, -1, model.config.embed_dim)
+    value_bias_HC = value_HCD @ shift
+    if attention.v.bias is not None:
+        value_bias_HC = value_bias_HC + wide(attention.v.bias).view(heads, -1)
+    values_HDC = (value_HCD * gain).transpose(1, 2)
+    return folded_THD * gain, bias_TH, values_HDC.type_as(sink), value_bias_HC.type_as(sink), sink
+
+
+def _wide_query(head: CrossBlock, sink_D: Tensor) -> Tensor:
+    """The written token's query, (D,)."""
+    norm, query = head.snk_norm, head.cattn.q
+    normed = layer_norm(wide(sink_D), sink_D.shape, wide(norm.weight), wide(norm.bias), norm.eps)
+    return linear(normed, wide(query.weight), None if query.bias is None else wide(query.bias))
 
 
 _Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -142,7 +158,7 @@ def _weights(model: AdaPerceiver) -> _Weights | None:
 
 def _fold_exactly(model: AdaPerceiver, tokens: int) -> FoldedReadout:
     """The fold as ordinary tensors in the weights' own type, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+    with torch.inference_mode(False), torch.no_grad():
         return FoldedReadout.of(model, tokens)
 
 
