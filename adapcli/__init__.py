@@ -17,6 +17,7 @@ _HOMES = {
     "ModelConfig": "adapcli.model.config",
     "Output": "adapcli.model.perceiver",
     "early_exit": "adapcli.model.early_exit",
+    "extract": "adapcli.inference.extract",
     "flops": "adapcli.model.flops",
     "load": "adapcli.model.checkpoint",
     "packaged": "adapcli.model.checkpoint",

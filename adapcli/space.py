@@ -82,6 +82,18 @@ class ConfigSpace:
             if value not in getattr(self, axis):
                 raise UsageError(f"{axis} {value}: not allowed", f"allowed: {_listed(getattr(self, axis))}")
 
+    def pick(
+        self, *, tokens: int | None = None, width: int | None = None, depth: int | None = None
+    ) -> Configuration:
+        """The largest configuration with the given values; UsageError names the allowed ones."""
+        asked = (tokens, width, depth)
+        axes = {"tokens": self.tokens, "width": self.widths, "depth": self.depths}
+        for value, (axis, allowed) in zip(asked, axes.items(), strict=True):
+            if value is not None and value not in allowed:
+                raise UsageError(f"{axis} {value}: not allowed", f"allowed: {_listed(allowed)}")
+        full = (self.tokens[-1], self.widths[-1], self.depths[-1])
+        return Configuration(*(f if value is None else value for f, value in zip(full, asked, strict=True)))
+
     def restrict(
         self,
         *,

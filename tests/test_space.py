@@ -71,6 +71,21 @@ def test_what_is_not_in_the_grid_is_refused_with_what_is(configuration, message,
         assert caught.value.exit_code == 2
 
 
+def test_picking_takes_the_largest_of_what_is_not_said():
+    assert SPACE.pick() == SPACE.full
+    assert SPACE.pick(width=SPACE.widths[0]) == Configuration(
+        SPACE.full.tokens, SPACE.widths[0], SPACE.full.depth
+    )
+    picked = [SPACE.pick(tokens=c.tokens, width=c.width, depth=c.depth) for c in SPACE]
+    assert picked == list(SPACE)
+    for asked in ({"tokens": 3}, {"width": 0}, {"depth": 9}):
+        with pytest.raises(
+            UsageError, match="{} {}: not allowed".format(*next(iter(asked.items())))
+        ) as caught:
+            SPACE.pick(**asked)
+        assert caught.value.hint.startswith("allowed: ")
+
+
 def test_restricting_to_what_is_not_there_is_refused():
     with pytest.raises(UsageError, match="depths 9: not allowed") as caught:
         SPACE.restrict(tokens=[2], depths=[1, 9])

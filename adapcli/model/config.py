@@ -21,7 +21,8 @@ class ModelConfig(BaseModel):
 
     `widths` and `embed_dim` are in embedding units; an FFN of width w has `hidden(w) = int(w * ffn_ratio)`
     units. `token_granularities` are the token counts trained for; they also delimit the groups of the block
-    mask.
+    mask. `block_widths` are the widths whose units each block holds, where an extracted model holds fewer
+    than embed_dim's; a block that is asked for more runs all it has.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
@@ -33,6 +34,7 @@ class ModelConfig(BaseModel):
     max_latent_tokens: Size = 256
     token_granularities: tuple[Size, ...] = (32, 64, 96, 128, 192, 256)
     widths: tuple[Size, ...] = (416, 624, 832)
+    block_widths: tuple[Size, ...] | None = None
     ffn_ratio: Annotated[float, Field(gt=0, le=64)] = 2.57
     image_size: Pixels = 224
     patch_size: Pixels = 16
@@ -60,6 +62,8 @@ class ModelConfig(BaseModel):
 
     def _problems(self) -> list[str]:
         heads, widths, tokens = self.num_heads, self.widths, self.token_granularities
+        own = self.block_widths
+        held, holder = own or (self.embed_dim,), "embed_dim" if own is None else "the widest of block_widths,"
         needs_classes = self.task in ("classification", "distillation", "segmentation")
         checks = [
             (
@@ -68,12 +72,15 @@ class ModelConfig(BaseModel):
             ),
             (_ascending(widths), f"widths {list(widths)}: not ascending"),
             (_ascending(tokens), f"token_granularities {list(tokens)}: not ascending"),
-            (bool(widths) and widths[-1] <= self.embed_dim, f"widths: beyond embed_dim {self.embed_dim}"),
+            (bool(widths) and widths[-1] <= self.widest, f"widths: beyond {holder} {self.widest}"),
             (
                 bool(tokens) and tokens[-1] <= self.max_latent_tokens,
                 "token_granularities: beyond max_latent_tokens",
             ),
             (bool(widths) and self.hidden(widths[0]) >= 1, "widths: the narrowest has no hidden unit"),
+            (own is None or len(own) == self.depth, f"block_widths: expected one per block, {self.depth}"),
+            (max(held) <= self.embed_dim, f"block_widths: beyond embed_dim {self.embed_dim}"),
+            (self.hidden(min(held)) >= 1, "block_widths: a block has no hidden unit"),
             (self.image_size >= self.patch_size, f"image_size {self.image_size}: smaller than one patch"),
             (self.num_classes is not None or not needs_classes, f"num_classes: needed for {self.task}"),
             (self.output_feat_dim is not None or self.task == "classification", "output_feat_dim: needed"),
@@ -96,6 +103,17 @@ class ModelConfig(BaseModel):
     def hidden(self, width: int) -> int:
         """FFN hidden units at `width`: the one place where embedding units become hidden units."""
         return int(width * self.ffn_ratio)
+
+    def block_hidden(self, configuration: Configuration) -> tuple[int, ...]:
+        """FFN hidden units of each block that runs, shallowest first."""
+        asked, held = configuration.widths(), self.block_widths
+        widths = asked if held is None else map(min, asked, held)
+        return tuple(self.hidden(width) for width in widths)
+
+    @property
+    def widest(self) -> int:
+        """The largest width that can be run."""
+        return max(self.block_widths or (self.embed_dim,))
 
     @property
     def head_dim(self) -> int:
@@ -120,7 +138,7 @@ class ModelConfig(BaseModel):
     def check(self, configuration: Configuration) -> None:
         """Raise UsageError, naming what is allowed, unless such a model can run `configuration`.
 
-        Any number of tokens, and any width up to embed_dim, can be run, whether trained for or not.
+        Any number of tokens, and any width that a block holds, can be run, whether trained for or not.
         """
         if configuration.tokens < 1:
             raise UsageError(f"tokens {configuration.tokens}: expected 1 or more")
@@ -132,14 +150,15 @@ class ModelConfig(BaseModel):
         self.check_widths(widths)
 
     def check_widths(self, widths: Iterable[int]) -> None:
-        """Raise UsageError unless every width has a hidden unit and is at most embed_dim."""
+        """Raise UsageError unless every width has a hidden unit and some block holds it."""
         for width in widths:
-            if width > self.embed_dim or self.hidden(width) < 1:
-                raise UsageError(f"width {width}: not allowed", f"allowed: up to {self.embed_dim}")
+            if width > self.widest or self.hidden(width) < 1:
+                raise UsageError(f"width {width}: not allowed", f"allowed: up to {self.widest}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return self.model_dump(mode="json")
+        """Plain data, ready for JSON. Whole models have no `block_widths`, as before there were others."""
+        whole = {"block_widths"} if self.block_widths is None else set()
+        return self.model_dump(mode="json", exclude=whole)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":

@@ -69,8 +69,8 @@ def trunk_flops(
     t, d = configuration.tokens, config.embed_dim
     attended = _attended(config, t, attention)
     macs = 0
-    for width in configuration.widths():
-        macs += t * (4 * d * d + _ffn(config, config.hidden(width), d)) + 2 * attended * d
+    for hidden in config.block_hidden(configuration):
+        macs += t * (4 * d * d + _ffn(config, hidden, d)) + 2 * attended * d
     return read_flops(config, t, image_size) + 2 * macs
 
 
@@ -148,12 +148,13 @@ def memory_bytes(
     """
     d, t, patches = config.embed_dim, configuration.tokens, _patches(config, image_size)
     gated = 2 if config.ffn == "swiglu" else 1
-    weights = sum(4 * d * d + _ffn(config, config.hidden(w), d) for w in configuration.widths())
+    hidden = config.block_hidden(configuration)
+    weights = sum(4 * d * d + _ffn(config, units, d) for units in hidden)
     embedding_ffn = _ffn(config, config.hidden(d), d) if config.use_embed_ffn else 0
     weights += config.in_channels * config.patch_size**2 * d + patches * d + embedding_ffn + 8 * d * d
     weights += d * ((config.num_classes or 0) + (config.output_feat_dim or 0))
     embed = patches * (3 * d + (gated * config.hidden(d) if config.use_embed_ffn else 0))
-    block = t * (2 * d + max(4 * d, gated * max(config.hidden(w) for w in configuration.widths())))
+    block = t * (2 * d + max(4 * d, gated * max(hidden)))
     return bytes_per_value * (weights + batch * max(embed, patches * d + block))
 
 

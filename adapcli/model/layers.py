@@ -68,9 +68,12 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm self-attention and pre-norm Matryoshka FFN, each with LayerScale and a residual."""
+    """Pre-norm self-attention and pre-norm Matryoshka FFN, each with LayerScale and a residual.
 
-    def __init__(self, config: ModelConfig) -> None:
+    `width` is the widest that its FFN can run.
+    """
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
         d = config.embed_dim
         self.mask = config.mask
@@ -78,7 +81,7 @@ class Block(nn.Module):
         self.attn = SelfAttention(d, config.num_heads, qkv_bias=config.qkv_bias, proj_bias=config.proj_bias)
         self.ls1 = LayerScale(d, config.layer_scale_init)
         self.norm2 = layer_norm(d)
-        self.ffn = MatryoshkaFFN(d, config.hidden(d), d, config.ffn)
+        self.ffn = MatryoshkaFFN(d, config.hidden(width), d, config.ffn)
         self.ls2 = LayerScale(d, config.layer_scale_init)
 
     def forward(

@@ -60,7 +60,8 @@ class AdaPerceiver(nn.Module):
         self.preprocessing = preprocessing or Preprocessing.published(config.image_size, config.in_channels)
         self.class_names = tuple(class_names)
         self.process_latents = LearnedToken(config.embed_dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        held = config.block_widths or (config.embed_dim,) * config.depth
+        self.blocks = nn.ModuleList(Block(config, width) for width in held)
         self.patch_embed = PatchEmbed(config)
         self.read_head = CrossBlock(config)
         self._add_outputs(config)
@@ -134,7 +135,7 @@ class AdaPerceiver(nn.Module):
         _check_mask(granularities, attention)
         hidden: tuple[int | Tensor, ...]
         if widths is None:
-            hidden = tuple(self.config.hidden(w) for w in configuration.widths())
+            hidden = self.config.block_hidden(configuration)
         else:
             units = torch.tensor([self.config.hidden(w) for w in widths], device=self.device)
             hidden = (units,) * configuration.depth
