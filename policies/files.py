@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -26,17 +26,19 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write `content` to `path` atomically, with the permissions that the user's umask asks for.
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Give a file to write to; it becomes `path`, an older one replaced, if the block ends without an error.
 
-    AdapError if that is impossible; the old file, if any, is then intact.
+    It has the permissions that the user's umask asks for. AdapError for an OSError in the block; the old
+    file, if any, is then intact, as it is after any other error.
     """
     path = Path(path)
     temporary = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -45,6 +47,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         raise AdapError(f"cannot write {path}: {error.strerror or error}", hint) from error
     finally:
         _remove(temporary)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write `content` to `path` as `atomic_file` does."""
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -143,12 +143,15 @@ def _class_entries(root: Path, folder: Path) -> list[Entry]:
     return [
         Entry(path, readable_name(path.relative_to(root)), readable_name(Path(label.name)))
         for label in _subfolders(folder)
-        for path in _pictures(label)
+        for path in pictures_in(label)
     ]
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    """Files, and folders too, whose names end like a picture's; at any depth, in order of name."""
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Files, and folders too, whose names end like a picture's; at any depth, in order of name.
+
+    FileError for a folder that cannot be read.
+    """
     for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         for name in sorted(files + folders):

@@ -19,6 +19,7 @@ from policies import files
 from policies.errors import AdapError, FileError
 from policies.files import (
     ArrayFile,
+    atomic_file,
     atomic_folder,
     read_csv,
     read_json,
@@ -419,3 +420,17 @@ def test_reading_a_block_of_rows_loads_no_more_than_the_block(tmp_path):
     assert array[40_000:40_100].shape == (100, 1000)
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown_mb < 50
+
+
+def test_a_file_written_piece_by_piece_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "sub" / "a.csv"
+    with atomic_file(path) as file:
+        file.write(b"a")
+        assert not path.exists()
+        file.write(b"b")
+    assert path.read_bytes() == b"ab"
+    with pytest.raises(RuntimeError), atomic_file(path) as file:  # noqa: PT012
+        file.write(b"c")
+        raise RuntimeError
+    assert path.read_bytes() == b"ab"
+    assert [p.name for p in path.parent.iterdir()] == ["a.csv"]
