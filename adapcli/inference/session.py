@@ -4,85 +4,60 @@ With the block mask a token never attends to later groups, so what was computed 
 part of every larger run: deeper means more blocks for the tokens at hand, more tokens means the new groups
 alone, attending to cached keys and values.
 
-B samples, T latent tokens, D model width, P patches.
+B samples, T latent tokens, D model width, P patches, Q queries.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from adapcli.errors import UsageError
+from adapcli.inference.state import State, after, gather
 from adapcli.model.attention import KeysValues, group_ends
 from adapcli.model.flops import input_flops, read_flops, readout_flops, trunk_flops
 from adapcli.model.layers import Block
 from adapcli.model.perceiver import AdaPerceiver, Output
-from adapcli.model.readout import FoldedReadout
+from adapcli.model.readout import folded
 from adapcli.space import Configuration
-
-Change = Callable[[Tensor], Tensor]
-
-
-@dataclass
-class _State:
-    """What has been computed for B samples; every tensor has the samples first.
-
-    spent: FLOPs per sample of readouts and of trunks given up at a restart, (B,) int64.
-    """
-
-    patches: Tensor
-    source: KeysValues
-    spent: Tensor
-    start: Tensor | None = None
-    latents: Tensor | None = None
-    blocks: tuple[KeysValues, ...] = ()
-
-    def change(self, each: Change) -> "_State":
-        def both(pair: KeysValues) -> KeysValues:
-            return KeysValues(each(pair.keys), each(pair.values))
-
-        start, latents = (None if z is None else each(z) for z in (self.start, self.latents))
-        blocks = tuple(map(both, self.blocks))
-        return _State(each(self.patches), both(self.source), each(self.spent), start, latents, blocks)
 
 
 class AnytimeSession:
-    """A batch of images on its way through one model at one FFN width.
+    """A batch of images on its way through one model.
 
     Making one embeds the patches, no more. `extend` computes exactly the missing part of a larger
     configuration, `readout` answers from the current one: as running it directly would, whatever the path.
     """
 
     @torch.no_grad()
-    def __init__(self, model: AdaPerceiver, x: Tensor, *, width: int) -> None:
-        model.config.check(Configuration(1, width, 1))
-        patches = model.embed(x)
-        spent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        self.model, self.width = model, width
+    def __init__(
+        self, model: AdaPerceiver, x: Tensor, *, width: int | tuple[int, ...], caches: bool = True
+    ) -> None:
+        """Embed images (B, channels, height, width), normalised. `width`: of all FFNs, or one per block.
+
+        caches=False: keep nothing of the blocks passed. The session is as small as a plain run; it goes
+        deeper, but neither to more tokens nor back to another width.
+        """
+        _check_width(model, width)
+        self.model, self.width, self.caches = model, width, caches
+        self.tokens, self.depth = 0, 0
+        """Latent tokens computed, and blocks that all of them have passed; 0 before the first `extend`."""
         self.image_size = (x.shape[2], x.shape[3])
-        self._state = _State(patches, model.read_head.source(patches), spent)
-        self._folded: FoldedReadout | None = None
+        patches = model.embed(x)
+        self._state = State(torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        self._state.source = model.read_head.source(patches)
+        if model.config.task != "classification":
+            self._state.patches = patches  # what dense queries are made of
 
     def __len__(self) -> int:
         return len(self._state.spent)
-
-    @property
-    def tokens(self) -> int:
-        """Latent tokens computed so far; 0 before the first `extend`."""
-        return 0 if self._state.latents is None else self._state.latents.shape[1]
-
-    @property
-    def depth(self) -> int:
-        """Blocks that all tokens have passed; 0 before the first `extend`."""
-        return len(self._state.blocks)
 
     @property
     def configuration(self) -> Configuration:
         """The configuration reached; UsageError before the first `extend`."""
         if not self.depth:
             raise UsageError("nothing has been run yet", "extend the session to some tokens and depth first")
-        return Configuration(self.tokens, self.width, self.depth)
+        return self._at(self.tokens, self.depth)
 
     @property
     def cost_flops(self) -> Tensor:
@@ -94,6 +69,11 @@ class AnytimeSession:
             reached += read_flops(self.model.config, self.tokens, self.image_size)
         return self._state.spent + reached
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held between two steps, in bytes: latents, caches, and what dense queries are made of."""
+        return self._state.nbytes()
+
     @torch.no_grad()
     def extend(self, *, tokens: int | None = None, depth: int | None = None) -> "AnytimeSession":
         """Go on to `tokens` and `depth` (None: as they are), computing only what is missing. Returns itself.
@@ -104,72 +84,117 @@ class AnytimeSession:
         tokens = self.tokens if tokens is None else tokens
         depth = self.depth if depth is None else depth
         self._check(tokens, depth)
-        state = self._state
         if tokens > self.tokens:
-            self._state = self._with_tokens(state, tokens)
-        for _ in range(self.depth, depth):
-            self._state = self._deeper(self._state)
+            self._add_tokens(tokens)
+        while self.depth < depth:
+            self._deepen()
         return self
 
     @torch.no_grad()
-    def readout(self) -> Output:
-        """The model's answer at the configuration reached. Its cost is added to `cost_flops`."""
-        config, reached = self.model.config, self.configuration
-        latents = self._state.latents
-        assert latents is not None
-        self._state.spent = self._state.spent + readout_flops(config, reached.tokens, self.image_size)
-        depth = torch.full((len(self),), reached.depth, device=latents.device)
-        if config.task == "classification":
-            return Output(logits=self._fold().logits(latents)[:, 0], depth=depth)
-        return self.model.write(latents, self._state.patches, size=self.image_size, depth=depth)
+    def readout(self, *, queries: Sequence[int] | None = None) -> Output:
+        """The model's answer at the configuration reached. Its cost is added to `cost_flops`.
+
+        queries: Q patches of a dense model, by number, row by row; features (B, Q, F) of these alone, and
+        no maps. UsageError for patches that are not there, and for a model that answers about none.
+        """
+        config, reached, state = self.model.config, self.configuration, self._state
+        asked = None if queries is None else self._queries(queries)
+        assert state.latents is not None
+        n_asked = None if queries is None else len(queries)
+        cost = readout_flops(config, reached.tokens, self.image_size, queries=n_asked)
+        logits = None
+        if config.classifies:
+            logits = folded(self.model).logits(state.latents)[:, 0]
+        dense = Output()
+        if state.patches is not None:
+            dense = self.model.write_dense(state.latents, state.patches, size=self.image_size, queries=asked)
+        state.spent = state.spent + cost
+        depth = torch.full((len(self),), reached.depth, device=state.latents.device)
+        return Output(logits=logits, features=dense.features, maps=dense.maps, depth=depth)
 
     def keep(self, mask: Tensor) -> "AnytimeSession":
         """Drop all samples but those where `mask` (B,) is true; caches shrink with them. Returns itself."""
-        if mask.dtype != torch.bool or mask.shape != (len(self),):
-            raise UsageError(f"mask of {tuple(mask.shape)} {mask.dtype}: expected {len(self)} booleans")
-        self._state = self._state.change(lambda tensor: tensor[mask])
+        self._state = gather([(self._state, self._rows(mask))])
         return self
 
     def split(self, mask: Tensor) -> tuple["AnytimeSession", "AnytimeSession"]:
         """Two sessions: the samples where `mask` (B,) is true, and the others. This one stays as it is."""
-        return self._copy().keep(mask), self._copy().keep(~mask)
+        return self.gather([(self, self._rows(mask))]), self.gather([(self, self._rows(~mask))])
 
     @classmethod
     def join(cls, sessions: Sequence["AnytimeSession"]) -> "AnytimeSession":
         """One session of all samples, in order. UsageError unless all are at one point of one model."""
-        if not sessions:
+        return cls.gather([(session, None) for session in sessions])
+
+    @classmethod
+    def gather(cls, parts: Sequence[tuple["AnytimeSession", Tensor | None]]) -> "AnytimeSession":
+        """One session of the samples at `rows` (n,) int64 (None: all) of each part, in order.
+
+        The parts stay as they are. UsageError unless all are at one point of one model.
+        """
+        if not parts:
             raise UsageError("no sessions to join")
-        points = {(id(s.model), s.width, s.tokens, s.depth, s.image_size) for s in sessions}
-        if len(points) > 1:
+        if len({session._point() for session, _ in parts}) > 1:
             raise UsageError(
                 "sessions at different points cannot be joined", "same model, width, tokens, depth"
             )
-        columns = zip(*(_tensors(session._state) for session in sessions), strict=True)
-        joined = iter([torch.cat(column) for column in columns])
-        whole = sessions[0]._copy()
-        whole._state = whole._state.change(lambda _: next(joined))
-        return whole
+        joined = object.__new__(cls)
+        joined.__dict__.update(parts[0][0].__dict__)
+        joined._state = gather([(session._state, rows) for session, rows in parts])
+        return joined
 
-    def restart(self, *, width: int) -> "AnytimeSession":
-        """Begin again at another width, keeping the patches and the latents read: no width enters there."""
-        self.model.config.check(Configuration(1, width, 1))
+    def restart(self, *, width: int | tuple[int, ...], tokens: int | None = None) -> "AnytimeSession":
+        """Begin again at another width, keeping the patches and the latents read: no width enters there.
+
+        tokens: keep only so many of the latents, for a run of fewer. Returns itself. UsageError without
+        caches.
+        """
+        if not self.caches:
+            raise UsageError("a session without caches cannot go back", "make it with caches=True")
+        _check_width(self.model, width)
+        kept = self.tokens if tokens is None else min(tokens, self.tokens)
+        if kept < self.tokens:
+            self._check_tokens(kept)
         if self.depth:
-            kept = read_flops(self.model.config, self.tokens, self.image_size)
-            given_up = trunk_flops(self.model.config, self.configuration, self.image_size) - kept
+            trunk = trunk_flops(self.model.config, self.configuration, self.image_size)
+            given_up = trunk - (read_flops(self.model.config, kept, self.image_size) if kept else 0)
             self._state.spent = self._state.spent + given_up
-        self._state.latents, self._state.blocks, self.width = self._state.start, (), width
+        start = None if self._state.start is None else self._state.start[:, :kept]
+        self._state.start = self._state.latents = start
+        self._state.blocks, self.width, self.tokens, self.depth = [], width, kept, 0
         return self
 
+    def _at(self, tokens: int, depth: int) -> Configuration:
+        width = self.width if isinstance(self.width, int) else self.width[:depth]
+        return Configuration(tokens, width, depth)
+
+    def _point(self) -> tuple[object, ...]:
+        return id(self.model), self.width, self.caches, self.tokens, self.depth, self.image_size
+
+    def _rows(self, mask: Tensor) -> Tensor:
+        if mask.dtype != torch.bool or mask.shape != (len(self),):
+            raise UsageError(f"mask of {tuple(mask.shape)} {mask.dtype}: expected {len(self)} booleans")
+        return mask.nonzero()[:, 0]
+
+    def _queries(self, queries: Sequence[int]) -> Tensor:
+        patches = self._state.patches
+        if patches is None:
+            raise UsageError("queries: this model answers about the image, not about its patches")
+        numbers = [int(query) for query in queries]
+        if not numbers or not 0 <= min(numbers) <= max(numbers) < patches.shape[1]:
+            raise UsageError(f"queries: expected numbers of patches, 0 to {patches.shape[1] - 1}")
+        return torch.tensor(numbers, device=patches.device)
+
     def _check(self, tokens: int, depth: int) -> None:
-        config = self.model.config
         if tokens < self.tokens or depth < self.depth:
             at = f"{self.tokens} tokens and depth {self.depth}"
             raise UsageError(f"{tokens} tokens and depth {depth}: the session is at {at} already")
-        config.check(Configuration(max(tokens, 1), self.width, max(depth, 1)))
+        self.model.config.check(self._at(max(tokens, 1), max(depth, 1)))
         if not tokens or not depth:
             raise UsageError("the first extend needs tokens and depth")
         if tokens > self.tokens:
             self._check_tokens(tokens)
+            self._check_growth()
 
     def _check_tokens(self, tokens: int) -> None:
         config = self.model.config
@@ -178,71 +203,59 @@ class AnytimeSession:
             raise UsageError(f"tokens {tokens}: not allowed", f"allowed: {', '.join(map(str, allowed))}")
         if tokens > config.max_latent_tokens:
             raise UsageError(f"tokens {tokens}: beyond the trained length of {config.max_latent_tokens}")
-        if self.depth and not config.has_prefix_property:
+
+    def _check_growth(self) -> None:
+        if self.tokens and not self.caches:
+            raise UsageError("more tokens: a session without caches cannot grow", "make it with caches=True")
+        if self.depth and not self.model.config.has_prefix_property:
             raise UsageError(
                 "more tokens: without a mask, earlier tokens see later ones", "start a new session"
             )
 
-    def _with_tokens(self, state: _State, tokens: int) -> _State:
-        """The new tokens alone, up to the depth at hand."""
-        first = self.tokens
+    def _add_tokens(self, tokens: int) -> None:
+        """Bring the new tokens alone to the depth at hand."""
+        state, first = self._state, self.tokens
         rotation = self.model.rotation(tokens)[:, first:]
+        assert state.source is not None
         start = z = self.model.read_from(state.source, rotation)
-        ends, blocks = self._ends(tokens), []
-        for block, past in zip(self._blocks(), state.blocks, strict=False):
-            z, present = block.extend(z, rotation, ends, self._hidden, past)
-            blocks.append(present)
-        return _State(
-            state.patches,
-            state.source,
-            state.spent,
-            _after(state.start, start),
-            _after(state.latents, z),
-            tuple(blocks),
-        )
+        ends = self._ends(tokens)
+        try:
+            for i, (block, hidden) in enumerate(zip(self._blocks(), self._hidden(), strict=False)):
+                if i == self.depth:
+                    break
+                z, state.blocks[i] = block.extend(z, rotation, ends, hidden, state.blocks[i])
+        except BaseException:  # out of memory, or interrupted: as it was before
+            state.blocks = [KeysValues(k[:, :, :first], v[:, :, :first]) for k, v in state.blocks]
+            raise
+        state.latents = after(state.latents, z)
+        if self.caches:
+            state.start = after(state.start, start)
+        else:
+            state.source = None
+        self.tokens = tokens
 
-    def _deeper(self, state: _State) -> _State:
+    def _deepen(self) -> None:
+        state = self._state
         assert state.latents is not None
-        block = self._blocks()[len(state.blocks)]
+        block, hidden = self._blocks()[self.depth], self._hidden()[self.depth]
         rotation = self.model.rotation(self.tokens)
-        z, present = block.extend(state.latents, rotation, self._ends(self.tokens), self._hidden, None)
-        blocks = (*state.blocks, present)
-        return _State(state.patches, state.source, state.spent, state.start, z, blocks)
+        state.latents, present = block.extend(state.latents, rotation, self._ends(self.tokens), hidden, None)
+        if self.caches:
+            state.blocks.append(present)
+        self.depth += 1
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.model.blocks if isinstance(block, Block)]
 
-    @property
-    def _hidden(self) -> int:
-        return self.model.config.hidden(self.width)
+    def _hidden(self) -> tuple[int, ...]:
+        """FFN hidden units of every block."""
+        depth = self.model.config.depth if isinstance(self.width, int) else len(self.width)
+        return self.model.config.block_hidden(self._at(1, depth))
 
     def _ends(self, tokens: int) -> tuple[int, ...]:
         return group_ends(tokens, self.model.config.token_granularities)
 
-    def _fold(self) -> FoldedReadout:
-        """Up to the trained length rotations do not depend on the run's: one fold serves all token counts."""
-        if self._folded is None:
-            self._folded = FoldedReadout.of(self.model, self.model.config.max_latent_tokens)
-        return self._folded
 
-    def _copy(self) -> "AnytimeSession":
-        copy = object.__new__(AnytimeSession)
-        copy.__dict__.update(self.__dict__)
-        copy._state = self._state.change(lambda tensor: tensor)
-        return copy
-
-
-def _after(earlier: Tensor | None, later: Tensor) -> Tensor:
-    return later if earlier is None else torch.cat((earlier, later), dim=1)
-
-
-def _tensors(state: _State) -> list[Tensor]:
-    """The tensors of a state, in the order in which `change` visits them."""
-    visited: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        visited.append(tensor)
-        return tensor
-
-    state.change(note)
-    return visited
+def _check_width(model: AdaPerceiver, width: int | tuple[int, ...]) -> None:
+    depth = 1 if isinstance(width, int) else len(width)
+    model.config.check(Configuration(1, width, depth))

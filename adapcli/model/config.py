@@ -116,6 +116,11 @@ class ModelConfig(BaseModel):
         return max(self.block_widths or (self.embed_dim,))
 
     @property
+    def classifies(self) -> bool:
+        """Whether the model answers with the class of an image, written into one learned token."""
+        return self.task in ("classification", "distillation")
+
+    @property
     def head_dim(self) -> int:
         """Channels per attention head."""
         return self.embed_dim // self.num_heads

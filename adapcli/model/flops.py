@@ -79,10 +79,14 @@ def readout_flops(
     tokens: int,
     image_size: int | tuple[int, int] | None = None,
     readout: Readout = "folded",
+    queries: int | None = None,
 ) -> int:
-    """One readout of `tokens` latents, with the head."""
+    """One readout of `tokens` latents, with the head.
+
+    queries: only so many patches of a dense model are asked for; its head, which needs all, is left out then.
+    """
     d, patches, macs = config.embed_dim, _patches(config, image_size), 0
-    if config.task in ("classification", "distillation"):
+    if config.classifies:
         assert config.num_classes is not None
         macs += _written_token(config, tokens, readout) + _adapter(
             config, config.num_classes, config.use_output_ffn
@@ -90,9 +94,11 @@ def readout_flops(
     if config.task != "classification":
         assert config.output_feat_dim is not None
         use_ffn = config.use_output_ffn or config.task == "distillation"
-        queries = patches * (d * d + 2 * d * d + 2 * tokens * d)
-        macs += queries + tokens * 2 * d * d + patches * _adapter(config, config.output_feat_dim, use_ffn)
-    return 2 * (macs + _head(config, patches))
+        asked = patches if queries is None else queries
+        macs += asked * (d * d + 2 * d * d + 2 * tokens * d) + tokens * 2 * d * d
+        macs += asked * _adapter(config, config.output_feat_dim, use_ffn)
+        macs += _head(config, patches) if queries is None else 0
+    return 2 * macs
 
 
 def increments(
@@ -156,6 +162,26 @@ def memory_bytes(
     embed = patches * (3 * d + (gated * config.hidden(d) if config.use_embed_ffn else 0))
     block = t * (2 * d + max(4 * d, gated * max(hidden)))
     return bytes_per_value * (weights + batch * max(embed, patches * d + block))
+
+
+def session_bytes(
+    config: ModelConfig,
+    configuration: Configuration,
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    bytes_per_value: int = 4,
+    caches: bool = True,
+) -> int:
+    """What an anytime session holds of one sample between two steps, at `configuration`; no weights.
+
+    With caches: keys and values of every block passed and of the patches, the latents read, the latents
+    reached. Without: the latents reached. Dense models hold the patches too.
+    """
+    d, t, patches = config.embed_dim, configuration.tokens, _patches(config, image_size)
+    values = t * d + (patches * d if config.task != "classification" else 0)
+    if caches:
+        values += 2 * patches * d + t * d + 2 * t * d * configuration.depth
+    return bytes_per_value * values + 8  # the cost so far
 
 
 def _check(size: tuple[int, int], patch_size: int, readout: str, attention: str) -> None:

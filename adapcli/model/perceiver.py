@@ -70,7 +70,7 @@ class AdaPerceiver(nn.Module):
     def _add_outputs(self, config: ModelConfig) -> None:
         d, task = config.embed_dim, config.task
         self.write_head = CrossBlock(config)
-        if task in ("classification", "distillation"):
+        if config.classifies:
             assert config.num_classes is not None
             self.output_latents: LearnedToken | PatchQueries = LearnedToken(1, d)
             self.output_adapter = OutputAdapter(config, config.num_classes, use_ffn=config.use_output_ffn)
@@ -187,19 +187,37 @@ class AdaPerceiver(nn.Module):
         self, z: Tensor, patches: Tensor, *, size: tuple[int, int], depth: Tensor | None = None
     ) -> Output:
         """Read an answer out of latents (B, T, D): the plain form, keys and values projected per token."""
-        rope = self.rotation(z.shape[1])
+        logits = None
+        if self.config.classifies:
+            logits = self.adapt(self.write_token(z, self.rotation(z.shape[1])))
+        dense = self.write_dense(z, patches, size=size)
+        return Output(logits=logits, features=dense.features, maps=dense.maps, depth=depth)
+
+    def write_dense(
+        self, z: Tensor, patches: Tensor, *, size: tuple[int, int], queries: Tensor | None = None
+    ) -> Output:
+        """Features of each patch, and the maps made of them, of images of `size`; empty for a classifier.
+
+        queries (Q,): features (B, Q, F) of these patches alone, and no maps, which need all.
+        """
         if self.config.task == "classification":
-            return Output(logits=self.adapt(self.write_token(z, rope)), depth=depth)
-        if self.config.task == "distillation":
-            sink = self.output_latents_feat(patches)
-            features = self.output_adapter_feat(self.write_head_feat(sink, z, rotate_keys=rope))
-            return Output(logits=self.adapt(self.write_token(z, rope)), features=features, depth=depth)
-        sink = self.output_latents(patches)
-        features = self.output_adapter(self.write_head(sink, z, rotate_keys=rope))
-        if self.config.task == "features":
-            return Output(features=features, depth=depth)
+            return Output()
+        asked = patches if queries is None else patches[:, queries]
+        features = self._features(asked, z, self.rotation(z.shape[1]))
+        if self.config.task in ("features", "distillation") or queries is not None:
+            return Output(features=features)
         grid = (size[0] // self.config.patch_size, size[1] // self.config.patch_size)
-        return Output(features=features, maps=self.head(features, grid, size), depth=depth)
+        return Output(features=features, maps=self.head(features, grid, size))
+
+    def _features(self, asked: Tensor, z: Tensor, rope: Tensor) -> Tensor:
+        features: Tensor
+        if self.config.task == "distillation":
+            sink = self.output_latents_feat(asked)
+            features = self.output_adapter_feat(self.write_head_feat(sink, z, rotate_keys=rope))
+        else:
+            sink = self.output_latents(asked)
+            features = self.output_adapter(self.write_head(sink, z, rotate_keys=rope))
+        return features
 
     def write_token(self, z: Tensor, rope: Tensor) -> Tensor:
         """The written output token, before the head: (B, D)."""

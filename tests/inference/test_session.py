@@ -11,7 +11,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adapcli.errors import UsageError
 from adapcli.inference.session import AnytimeSession
-from adapcli.model.flops import flops, increments, input_flops, readout_flops, trunk_flops
+from adapcli.measure.memory import peak_bytes
+from adapcli.model.flops import (
+    flops,
+    increments,
+    input_flops,
+    memory_bytes,
+    readout_flops,
+    session_bytes,
+    trunk_flops,
+)
 from adapcli.space import Configuration
 
 TOKENS = (1, 2, 5, 8)
@@ -210,3 +219,179 @@ def test_wrong_masks_widths_and_joins_are_refused(make_model):
     ):
         with pytest.raises(UsageError):
             call()
+
+
+TASKS = ["classification", "segmentation", "depth", "features", "distillation"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(task=st.sampled_from(TASKS), path=steps, caches=st.booleans())
+def test_it_holds_what_is_said(make_model, task, path, caches):
+    model = make_model(task=task, output_feat_dim=6, num_bins=8)
+    path = list(monotone(path))
+    path = path if caches else [(path[0][0], depth) for _, depth in path]
+    session = AnytimeSession(model, images(), width=13, caches=caches)
+    for tokens, depth in path:
+        session.extend(tokens=tokens, depth=depth).readout()
+    assert session.nbytes == 3 * session_bytes(model.config, session.configuration, 16, caches=caches)
+
+
+BIG = {
+    "embed_dim": 64,
+    "widths": (32, 64),
+    "depth": 6,
+    "max_latent_tokens": 64,
+    "token_granularities": (8, 16, 32, 48, 64),
+}
+PATHS = {
+    "tokens": [(8, 6), (16, 6), (32, 6), (48, 6), (64, 6)],
+    "depth": [(64, depth) for depth in range(1, 7)],
+    "mixed": [(8, 1), (16, 2), (32, 3), (48, 5), (64, 6)],
+}
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_peak_memory_is_that_of_the_direct_run_and_the_caches(make_model, path):
+    model, x = make_model(**BIG), images(8, size=32)
+    full = model.full_configuration
+
+    @torch.no_grad()
+    def straight():
+        model(x, full)
+
+    def stepwise():
+        session = AnytimeSession(model, x, width=full.width)
+        for tokens, depth in path:
+            session.extend(tokens=tokens, depth=depth)
+        session.readout()
+
+    caches = 8 * session_bytes(model.config, full, 32)
+    stepwise()  # the fold of the readout is made once a model
+    measured = peak_bytes(stepwise, model.device)
+    assert measured <= 1.5 * peak_bytes(straight, model.device) + caches
+    assert measured >= caches, "the caches were not counted"
+    weights = memory_bytes(model.config, full, 32, batch=0)
+    computed = memory_bytes(model.config, full, 32, batch=8) - weights
+    assert measured <= 1.5 * computed + caches
+
+
+@settings(max_examples=30, deadline=None)
+@given(task=st.sampled_from(TASKS[1:]), queries=st.lists(st.integers(0, 8), min_size=1, max_size=9))
+def test_some_queries_are_answered_as_all_are_and_cost_less(make_model, task, queries):
+    model, x = make_model(task=task, output_feat_dim=6, num_bins=8).requires_grad_(False), images(1, size=24)
+    session = AnytimeSession(model, x, width=13).extend(tokens=5, depth=2)
+    with torch.no_grad():
+        everything = session.readout()
+    before = int(session.cost_flops)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        some = session.readout(queries=queries)
+    assert some.maps is None
+    torch.testing.assert_close(some.features, everything.features[:, queries], atol=1e-5, rtol=1e-5)
+    assert int(session.cost_flops) - before == counter.get_total_flops()
+    if len(queries) < 9:
+        assert counter.get_total_flops() < readout_flops(model.config, 5, 24)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_dense_readout_executes_what_it_charges(make_model, task):
+    model = make_model(task=task, output_feat_dim=6, num_bins=8).requires_grad_(False)
+    session = AnytimeSession(model, images(1, size=24), width=13).extend(tokens=5, depth=2)
+    session.readout()
+    before = int(session.cost_flops)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        session.readout()
+    assert int(session.cost_flops) - before == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("queries", [[], [9], [-1]])
+def test_queries_that_are_no_patches_are_refused(make_model, queries):
+    dense = AnytimeSession(make_model(task="features", output_feat_dim=6), images(1, size=24), width=13)
+    with pytest.raises(UsageError, match="numbers of patches, 0 to 8"):
+        dense.extend(tokens=5, depth=1).readout(queries=queries)
+
+
+def test_a_classifier_is_asked_about_the_image(make_model):
+    session = AnytimeSession(make_model(), images(1), width=13).extend(tokens=5, depth=1)
+    with pytest.raises(UsageError, match="not about its patches"):
+        session.readout(queries=[0])
+
+
+def test_without_caches_it_goes_deeper_and_nowhere_else(make_model):
+    model, x = make_model(), images()
+    session = AnytimeSession(model, x, width=13, caches=False).extend(tokens=5, depth=1)
+    for refused in (lambda: session.extend(tokens=8), lambda: session.restart(width=24)):
+        with pytest.raises(UsageError, match="session without caches"):
+            refused()
+    out = session.extend(depth=3).readout()
+    torch.testing.assert_close(out.logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(path=steps, tokens=st.sampled_from(TOKENS), depth=st.integers(1, 3))
+def test_a_restart_may_be_for_fewer_tokens(make_model, path, tokens, depth):
+    model, x = make_model(), images(2)
+    session = AnytimeSession(model, x, width=6)
+    for t, d in monotone(path):
+        session.extend(tokens=t, depth=d)
+    session.readout()
+    before, left = session.cost_flops, session.configuration
+    session.restart(width=24, tokens=tokens)
+    if session.tokens < tokens:
+        session.extend(tokens=tokens, depth=depth)
+    out = session.extend(depth=depth).readout()
+    assert session.configuration == Configuration(tokens, 24, depth)
+    torch.testing.assert_close(out.logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5)
+    step = increments(model.config, [left, session.configuration], 16)[0, 1]
+    assert (session.cost_flops - before).tolist() == [step] * 2
+
+
+def test_a_width_per_block(make_model):
+    model, x = make_model(), images()
+    session = AnytimeSession(model, x, width=(24, 13, 6)).extend(tokens=2, depth=1).extend(tokens=5, depth=3)
+    assert session.configuration == Configuration(5, (24, 13, 6), 3)
+    torch.testing.assert_close(
+        session.readout().logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.lists(st.integers(0, 2), min_size=1, max_size=4), more=st.lists(st.integers(0, 2), max_size=4))
+def test_gathered_samples_are_those_chosen_in_order(make_model, rows, more):
+    model = make_model()
+    one = AnytimeSession(model, images(seed=1), width=13).extend(tokens=2, depth=2)
+    two = AnytimeSession(model, images(seed=2), width=13).extend(tokens=2, depth=2)
+    parts = [(one, torch.tensor(rows)), (two, None), (one, torch.tensor(more, dtype=torch.int64))]
+    gathered = AnytimeSession.gather(parts).extend(tokens=8, depth=3).readout().logits
+    a, b = (s.extend(tokens=8, depth=3).readout().logits for s in (one, two))
+    torch.testing.assert_close(gathered, torch.cat((a[rows], b, a[more])), atol=1e-5, rtol=1e-5)
+
+
+def test_a_step_that_fails_in_the_middle_changes_nothing(make_model, monkeypatch):
+    model, x = make_model(), images()
+    session = AnytimeSession(model, x, width=13).extend(tokens=2, depth=3)
+    last = model.blocks[2]
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(last, "extend", fail)
+    with pytest.raises(MemoryError):
+        session.extend(tokens=5)
+    monkeypatch.undo()
+    out = session.extend(tokens=8).readout()
+    torch.testing.assert_close(out.logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_training_goes_on_between_two_readouts(make_model):
+    """The fold follows the weights."""
+    model, x = make_model(seed=5), images()
+    session = AnytimeSession(model, x, width=13).extend(tokens=2, depth=1)
+    before = session.readout().logits
+    with torch.no_grad():
+        model.write_head.cattn.v.weight.mul_(2)
+    assert not torch.allclose(before, session.readout().logits)
+    torch.testing.assert_close(
+        session.readout().logits, direct(model, x, session).logits, atol=1e-5, rtol=1e-5
+    )
+    with torch.no_grad():
+        model.write_head.cattn.v.weight.div_(2)
