@@ -38,6 +38,11 @@ class Console:
         if not self.json:
             print(printable(text))
 
+    def write(self, line: str) -> None:
+        """A line of data for programs, as it is, on stdout (nothing with --json)."""
+        if not self.json:
+            print(line)
+
     def say(self, text: str) -> None:
         """A line of talk, on stderr (nothing with --quiet)."""
         if not self.quiet:

@@ -46,6 +46,16 @@ def dtype(text: str) -> str:
     return text
 
 
+def flops_count(given: str | int) -> int:
+    """FLOPs as people write them: 5000000, 5e6, 5M, 1.5G; BadParameter for anything else, or below 1."""
+    text = str(given)
+    found = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][0-9]{1,2})?) ?([kMGTP]?)(?:FLOPs)?", text)
+    value = float(found[1]) * 1000 ** " kMGTP".index(found[2] or " ") if found else 0.0
+    if not 1 <= value <= 1e30:
+        raise typer.BadParameter(f"{text!r}: expected FLOPs: write 5e6, 5M or 1.5G")
+    return int(value)
+
+
 RunFolder = Annotated[
     Path | None,
     typer.Option(
@@ -103,6 +113,7 @@ Depth = Annotated[
     int | None,
     typer.Option("--depth", parser=whole(1, 10**6), metavar="L", help="Blocks. [default: all of them]"),
 ]
+OutputPath = Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="What to write.")]
 FlopsTarget = Annotated[
     float | None,
     typer.Option(
@@ -110,5 +121,14 @@ FlopsTarget = Annotated[
         parser=fraction,
         metavar="FRACTION",
         help="FLOPs at most this part of the full model's.",
+    ),
+]
+MaxFlops = Annotated[
+    int | None,
+    typer.Option(
+        "--max-flops",
+        parser=flops_count,
+        metavar="FLOPS",
+        help="At most this for each sample: 5e6, 5M, 1.5G.",
     ),
 ]

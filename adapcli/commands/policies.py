@@ -1,0 +1,47 @@
+"""The policy that a command was given by its name in the run folder or by its place."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adapcli.model.perceiver import AdaPerceiver
+    from adapcli.run import Run
+    from policies.base import StoredPolicy
+
+
+def open_policy(name: str, run: "Run", model: "AdaPerceiver") -> "StoredPolicy":
+    """The policy called `name` in the run folder, else the one in the folder `name`, made for this model.
+
+    FileError if there is none, if it is not to be trusted, or if it was made from another checkpoint.
+    """
+    from adapcli.errors import FileError
+    from adapcli.sweep.fingerprints import checkpoint_fingerprint
+    from policies import registry
+
+    policy = registry.load(_folder(name, run))
+    made_for, found = policy.grid.fingerprints.get("checkpoint"), checkpoint_fingerprint(model)
+    if made_for != found:
+        message = f"policy {name} was made for another checkpoint: {made_for or 'unknown'}, this is {found}"
+        raise FileError(message, "give that one with --ckpt, or sweep this one and train a policy for it")
+    return policy
+
+
+def _folder(name: str, run: "Run") -> Path:
+    from adapcli.errors import FileError
+    from policies import registry
+
+    known = run.policy_names()
+    if name in known:
+        return run.policies / name
+    if "/" in name or _is_there(name):
+        return Path(name)
+    hint = f"there are: {', '.join(known)}" if known else f"run `{run.command('train-policy')}` first"
+    guess = registry.did_you_mean(name, known)
+    raise FileError(f"no policy {name!r} in {run.policies}{guess}", hint)
+
+
+def _is_there(name: str) -> bool:
+    with suppress(OSError, ValueError):  # too long a name, or a zero byte in it
+        return name != "" and Path(name).exists()
+    return False
