@@ -19,6 +19,23 @@ def open_checkpoint(console: Console, ckpt: str | None) -> "tuple[AdaPerceiver, 
     return load(source), source
 
 
+def stored_bytes(source: str) -> int | None:
+    """Size of a checkpoint's files; None for what is not on this machine's disk."""
+    path = Path(source)
+    files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) or None
+
+
+def check_output(output: Path, source: str, *, overwrite: bool) -> None:
+    """Raise UsageError if writing `output` would replace what is there unasked, or what it is made from."""
+    from adapcli.errors import UsageError
+
+    if output.exists() and output.resolve() in (Path(source).resolve(), Path(source).resolve().parent):
+        raise UsageError(f"{output} holds the checkpoint itself", "choose another name with --output")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} exists already", "--overwrite replaces it")
+
+
 def short_name(source: str) -> str:
     """What to call a model in tables, as text: the name of its file or folder, or its place on the hub."""
     name = source.removeprefix("hf://") if source.startswith("hf://") else Path(source).absolute().stem

@@ -1,9 +1,8 @@
 """`adap info`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapcli.commands.checkpoints import open_checkpoint, short_name
+from adapcli.commands.checkpoints import open_checkpoint, short_name, stored_bytes
 from adapcli.commands.options import Checkpoint, Json, Quiet
 from adapcli.commands.units import bytes_text, flops_text
 from adapcli.console import Console
@@ -31,7 +30,7 @@ def info(ckpt: Checkpoint = None, json: Json = False, quiet: Quiet = False) -> N
 def _facts(model: "AdaPerceiver", source: str) -> dict[str, Any]:
     parameters = list(model.parameters())
     return {
-        "checkpoint": {"path": source, "bytes": _size_on_disk(source)},
+        "checkpoint": {"path": source, "bytes": stored_bytes(source)},
         "architecture": model.config.to_dict(),
         "parameters": sum(p.numel() for p in parameters),
         "memory_bytes": sum(p.numel() * p.element_size() for p in parameters),
@@ -39,12 +38,6 @@ def _facts(model: "AdaPerceiver", source: str) -> dict[str, Any]:
         "preprocessing": model.preprocessing.to_dict(),
         "grid": _grid(model.config, model.preprocessing.size),
     }
-
-
-def _size_on_disk(source: str) -> int | None:
-    path = Path(source)
-    files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files) or None
 
 
 def _grid(config: "ModelConfig", image_size: int) -> dict[str, Any]:

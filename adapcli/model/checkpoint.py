@@ -46,9 +46,14 @@ def load(
 def save(model: AdaPerceiver, path: str | Path) -> None:
     """Save atomically: one file if `path` ends in `.pt`, else a folder (config.json, model.safetensors).
 
-    A checkpoint that is there already is replaced. UsageError if a folder holds anything else.
+    A checkpoint that is there already is replaced. UsageError if a folder holds anything else, or for
+    a name that ends in .safetensors.
     """
     path = Path(path)
+    if path.suffix == ".safetensors":
+        raise UsageError(
+            f"{path}: weights alone are no checkpoint", "give a folder, or a name that ends in .pt"
+        )
     header = {
         "format": FORMAT,
         "config": model.config.to_dict(),
