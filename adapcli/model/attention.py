@@ -4,15 +4,20 @@ B batch, T latent tokens (queries), S source tokens (keys), D model width, H hea
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from adapcli.model.flex import flex
 from adapcli.model.rope import rotate
 
-Attention = Literal["block", "dense"]
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+Attention = Literal["block", "dense", "flex"]
+"""How a block mask is executed: group by group, as a mask over all pairs, or by torch's flex attention."""
 
 
 def group_ends(tokens: int, granularities: Sequence[int]) -> tuple[int, ...]:
@@ -80,12 +85,17 @@ class SelfAttention(QKV):
         rotation: Tensor,
         mask: Literal["block", "causal", "none"],
         ends: Sequence[int],
-        attention: Attention,
+        attention: "Attention | BlockMask",
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D). `ends` delimit the mask's groups; `attention` says how it is executed."""
+        """(B, T, D) -> (B, T, D). `ends` delimit the mask's groups; `attention` says how it is executed.
+
+        Flex attention takes its mask, made by `flex_mask`, in place of the word.
+        """
         q, k, v = self.project(x_BTD, rotation)
         if mask == "block" and attention == "block":
             return self.merge(grouped_attention(q, k, v, ends))
+        if mask == "block" and not isinstance(attention, str):
+            return self.merge(flex(q, k, v, attention))
         allowed = block_mask(ends, x_BTD.device) if mask == "block" and len(ends) > 1 else None
         return self.merge(
             scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=mask == "causal")
@@ -111,7 +121,8 @@ class SelfAttention(QKV):
         """
         q, k, v = self.project(x_BTD, rotation)
         if past is not None:
-            k, v = torch.cat((past.keys, k), dim=2), torch.cat((past.values, v), dim=2)
+            k = torch.cat((past.keys.type_as(k), k), dim=2)
+            v = torch.cat((past.values.type_as(v), v), dim=2)
         start = k.shape[2] - q.shape[2]
         if mask == "block":
             attended = grouped_attention(q, k, v, ends, start)
@@ -147,4 +158,5 @@ class CrossAttention(QKV):
         q = self.split(self.q(x_BTD))
         if rotate_queries is not None:
             q = rotate(q, rotate_queries)
-        return self.merge(scaled_dot_product_attention(q, source.keys, source.values))
+        k, v = source.keys.type_as(q), source.values.type_as(q)  # made under another autocast, maybe
+        return self.merge(scaled_dot_product_attention(q, k, v))

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapcli.errors import UsageError
-from adapcli.model.attention import Attention, group_ends
+from adapcli.model.attention import group_ends
 from adapcli.model.config import ModelConfig
 from adapcli.space import Configuration
 
 Readout = Literal["plain", "folded"]
+Counted = Literal["block", "dense"]
 
 
 def flops(
@@ -27,7 +28,7 @@ def flops(
     configuration: Configuration,
     image_size: int | tuple[int, int] | None = None,
     readout: Readout = "plain",
-    attention: Attention = "dense",
+    attention: Counted = "dense",
 ) -> int:
     """FLOPs of one image through `configuration`, everything included up to and with one readout.
 
@@ -63,7 +64,7 @@ def trunk_flops(
     config: ModelConfig,
     configuration: Configuration,
     image_size: int | tuple[int, int] | None = None,
-    attention: Attention = "block",
+    attention: Counted = "block",
 ) -> int:
     """The read and all blocks. With block attention only the end of a path counts, not its steps."""
     t, d = configuration.tokens, config.embed_dim
@@ -117,12 +118,13 @@ def increments(
         for j, b in enumerate(configurations):
             if i == j:
                 continue
-            kept = trunk[i] if _continues(config, a, b) else _kept_read(config, a, b, image_size)
+            kept = trunk[i] if continues(config, a, b) else _kept_read(config, a, b, image_size)
             matrix[i, j] = trunk[j] - kept + reading[j]
     return matrix
 
 
-def _continues(config: ModelConfig, a: Configuration, b: Configuration) -> bool:
+def continues(config: ModelConfig, a: Configuration, b: Configuration) -> bool:
+    """Whether a run that has reached `a` goes on to `b` without computing anything again."""
     if b.depth < a.depth or b.tokens < a.tokens or b.widths()[: a.depth] != a.widths():
         return False
     if a.tokens == b.tokens:
@@ -212,7 +214,7 @@ def _adapter(config: ModelConfig, out: int, use_ffn: bool) -> int:
     return _ffn(config, config.hidden(config.embed_dim), out) if use_ffn else config.embed_dim * out
 
 
-def _attended(config: ModelConfig, tokens: int, attention: Attention) -> int:
+def _attended(config: ModelConfig, tokens: int, attention: Counted) -> int:
     """Query-key pairs that are computed; masks other than block are executed dense."""
     if config.mask != "block" or attention == "dense":
         return tokens * tokens

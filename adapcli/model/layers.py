@@ -4,7 +4,7 @@ B batch, T latent tokens, P patches, D model width, F hidden units.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch.nn.functional import gelu, interpolate, linear
 
 from adapcli.model.attention import Attention, CrossAttention, KeysValues, SelfAttention
 from adapcli.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 LAYER_NORM_EPS = 1e-6  # as published; torch's default misses the golden values by 1e-4
 
@@ -85,7 +88,12 @@ class Block(nn.Module):
         self.ls2 = LayerScale(d, config.layer_scale_init)
 
     def forward(
-        self, z_BTD: Tensor, rotation: Tensor, ends: Sequence[int], hidden: int | Tensor, attention: Attention
+        self,
+        z_BTD: Tensor,
+        rotation: Tensor,
+        ends: Sequence[int],
+        hidden: int | Tensor,
+        attention: "Attention | BlockMask",
     ) -> Tensor:
         """(B, T, D) -> (B, T, D), with `hidden` FFN units."""
         z_BTD = z_BTD + self.ls1(self.attn(self.norm1(z_BTD), rotation, self.mask, ends, attention))

@@ -6,6 +6,7 @@ B batch, P patches, T latent tokens, D model width, K classes, F feature channel
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,16 @@ from torch import Tensor, nn
 from adapcli.errors import UsageError
 from adapcli.model.attention import Attention, KeysValues, group_ends
 from adapcli.model.config import ModelConfig
+from adapcli.model.flex import flex_mask
 from adapcli.model.heads import DepthHead, SegmentationHead
 from adapcli.model.initialise import initialise
 from adapcli.model.layers import Block, CrossBlock, LearnedToken, OutputAdapter, PatchEmbed, PatchQueries
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.model.rope import rotation
 from adapcli.space import Configuration
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Plan:
     rotation: Tensor
     ends: tuple[int, ...]
     hidden: tuple[int | Tensor, ...]
-    attention: Attention
+    attention: "Attention | BlockMask"
 
 
 class AdaPerceiver(nn.Module):
@@ -140,7 +145,9 @@ class AdaPerceiver(nn.Module):
             units = torch.tensor([self.config.hidden(w) for w in widths], device=self.device)
             hidden = (units,) * configuration.depth
         ends = group_ends(configuration.tokens, granularities or self.config.token_granularities)
-        return Plan(self.rotation(configuration.tokens), ends, hidden, attention)
+        flexible = attention == "flex" and self.config.mask == "block"
+        executed = flex_mask(ends, self.device) if flexible else attention
+        return Plan(self.rotation(configuration.tokens), ends, hidden, executed)
 
     @property
     def device(self) -> torch.device:
@@ -174,7 +181,7 @@ class AdaPerceiver(nn.Module):
 
     def read_from(self, source: KeysValues, rotation: Tensor) -> Tensor:
         """Latents z_0 (B, T, D) for T rotations, from patches whose keys and values are known."""
-        latents = self.process_latents.token.expand(len(source.keys), rotation.shape[1], -1)
+        latents = self.process_latents.token.expand(source.keys.shape[0], rotation.shape[1], -1)
         return self.read_head.attend(latents, source, rotation)
 
     def states(self, z: Tensor, plan: Plan) -> Iterator[Tensor]:
@@ -221,7 +228,7 @@ class AdaPerceiver(nn.Module):
 
     def write_token(self, z: Tensor, rope: Tensor) -> Tensor:
         """The written output token, before the head: (B, D)."""
-        sink = self.output_token.expand(len(z), 1, -1)
+        sink = self.output_token.expand(z.shape[0], 1, -1)
         written: Tensor = self.write_head(sink, z, rotate_keys=rope)
         return written[:, 0]
 
@@ -232,8 +239,8 @@ class AdaPerceiver(nn.Module):
 
 
 def _check_mask(granularities: Sequence[int] | None, attention: str) -> None:
-    if attention not in ("block", "dense"):
-        raise UsageError(f"attention {attention!r}: expected 'block' or 'dense'")
+    if attention not in ("block", "dense", "flex"):
+        raise UsageError(f"attention {attention!r}: expected 'block', 'dense' or 'flex'")
     if granularities is None:
         return
     ends = list(granularities)

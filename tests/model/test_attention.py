@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
+from adapcli.errors import UnavailableError, UsageError
 from adapcli.model.attention import block_mask, group_ends, grouped_attention
+from adapcli.model.flex import flex, flex_mask
 from adapcli.model.rope import rotate, rotate_back, rotation
 
 CPU = torch.device("cpu")
@@ -90,3 +92,67 @@ def test_turning_back_undoes_the_turn():
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     there = rotate_back(x, turns)
     torch.testing.assert_close(rotate(there, turns), x[:, None].expand(2, 5, 8), atol=1e-6, rtol=1e-5)
+
+
+unfused = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+@unfused
+@settings(max_examples=40, deadline=None)
+@given(RUNS, st.integers(0, 10_000))
+def test_flex_attention_equals_masked_attention(run, seed):
+    tokens, granularities = run
+    ends = group_ends(tokens, granularities)
+    q, k, v = torch.randn(3, 2, 2, tokens, 4, generator=torch.Generator().manual_seed(seed)).unbind()
+    masked = scaled_dot_product_attention(q, k, v, attn_mask=block_mask(ends, CPU))
+    torch.testing.assert_close(flex(q, k, v, flex_mask(ends, CPU)), masked, atol=1e-6, rtol=1e-5)
+
+
+@unfused
+@pytest.mark.parametrize("mask", ["block", "causal", "none"])
+@torch.no_grad()
+def test_the_whole_model_answers_the_same_by_flex_attention_at_every_length(make_model, images, mask):
+    model = make_model(mask=mask)
+    for tokens in range(1, 13):
+        configuration = model.full_configuration.__class__(tokens, 24, 3)
+        flexible = model(images, configuration, attention="flex").logits
+        torch.testing.assert_close(flexible, model(images, configuration).logits, atol=1e-5, rtol=1e-5)
+
+
+@unfused
+@torch.no_grad()
+def test_flex_attention_does_not_depend_on_what_ran_before(make_model, images):
+    """The published one keeps the last call's groups."""
+    model = make_model()
+    for granularities in ((1, 8), (2, 4, 8), (3, 5), (1, 8)):
+        found = model(images, granularities=granularities, attention="flex").logits
+        expected = model(images, granularities=granularities, attention="dense").logits
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    assert flex_mask((2, 4), CPU) is flex_mask([2, 4], CPU)
+
+
+def test_a_mask_first_made_in_inference_mode_is_an_ordinary_one():
+    with torch.inference_mode():
+        made = flex_mask((1, 3, 7), CPU)
+    assert not made.kv_indices.is_inference()
+
+
+@unfused
+def test_flex_attention_has_no_gradients_on_cpu_and_says_so(make_model, images):
+    with pytest.raises(UnavailableError, match="no gradients on CPU"):
+        make_model()(images, attention="flex")
+
+
+def test_a_word_that_names_no_attention(make_model, images):
+    with pytest.raises(UsageError, match="expected 'block', 'dense' or 'flex'"):
+        make_model()(images, attention="sparse")
+
+
+@unfused
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
+@torch.no_grad()
+def test_flex_attention_compiles_and_answers_the_same():
+    q, k, v = torch.randn(3, 2, 2, 8, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    mask = flex_mask((2, 4, 8), CPU)
+    torch.testing.assert_close(torch.compile(flex)(q, k, v, mask), flex(q, k, v, mask), atol=1e-5, rtol=1e-5)

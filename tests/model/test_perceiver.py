@@ -228,7 +228,7 @@ def test_without_a_configuration_the_full_one_runs(make_model, images):
         (Configuration(4, 24, 1), {"granularities": (4, 2)}, "granularities"),
         (Configuration(4, 24, 1), {"granularities": (2, 2, 4)}, "granularities"),
         (Configuration(4, 24, 1), {"granularities": ()}, "granularities"),
-        (Configuration(4, 24, 1), {"attention": "flex"}, "attention"),
+        (Configuration(4, 24, 1), {"attention": "sparse"}, "attention"),
     ],
 )
 def test_what_cannot_be_run_is_refused(make_model, images, configuration, options, message):
