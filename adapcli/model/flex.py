@@ -49,13 +49,14 @@ def flex(q: Tensor, k: Tensor, v: Tensor, mask: "BlockMask") -> Tensor:
 def _kernel(device_type: str) -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    inside = torch.compiler.is_compiling()
-    return flex_attention if inside or device_type != "cuda" else _compiled()
+    if device_type != "cuda" or torch.compiler.is_compiling():
+        return flex_attention
+    return _compiled()
 
 
 @cache
 def _compiled() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    compiled: Callable[..., Any] = torch.compile(flex_attention)  # type: ignore[assignment]
+    compiled: Callable[..., Any] = torch.compile(flex_attention)
     return compiled
