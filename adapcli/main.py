@@ -15,7 +15,18 @@ from adapcli import __version__
 from adapcli.console import Console
 from adapcli.errors import INTERRUPTED, TERMINATED, AdapError
 
-COMMANDS = ("sweep", "search", "train-policy", "report", "extract", "info", "train", "demo", "doctor")
+COMMANDS = (
+    "sweep",
+    "search",
+    "train-policy",
+    "bench",
+    "report",
+    "extract",
+    "info",
+    "train",
+    "demo",
+    "doctor",
+)
 
 app = typer.Typer(
     name="adap",

@@ -1,9 +1,10 @@
 """The run folder: where each command finds what the one before left, and how the results came about.
 
 run.json                    checkpoint, data, seeds, and every command with its versions, time and duration
-table/                      the outcome table (`adap sweep`)
+table/                      the outcome table (`adap sweep`), with latencies (`adap bench`)
 search/                     search.json, front.csv (`adap search`)
 policies/NAME/              policy.json, policy.safetensors, evaluation.json (`adap train-policy`)
+bench/                      bench.json: latency and memory on this machine (`adap bench`)
 report/                     index.html, report.md, figures/, tables/ (`adap report`)
 """
 
@@ -30,6 +31,7 @@ PIECES = {
     "table": ("outcome table", "sweep"),
     "search": ("search result", "search"),
     "policies": ("policy", "train-policy"),
+    "bench": ("bench", "bench"),
     "report": ("report", "report"),
 }
 """Piece -> (what people call it, the command that makes it)."""
@@ -64,6 +66,11 @@ class Run:
     def policies(self) -> Path:
         """Folder of the policies, one sub-folder each."""
         return self.folder / "policies"
+
+    @property
+    def bench(self) -> Path:
+        """Folder of what was measured on hardware."""
+        return self.folder / "bench"
 
     @property
     def report(self) -> Path:

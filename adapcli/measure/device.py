@@ -105,6 +105,11 @@ def describe(device: "torch.device") -> dict[str, Any]:
     return {"device": "cpu", "name": cpu_name(), "threads": torch.get_num_threads(), "cpus": cpus()}
 
 
+def device_name(described: dict[str, Any]) -> str:
+    """What `describe` told in one line that tells machines apart: "cpu: AMD EPYC 7B13"."""
+    return f"{str(described['device']).partition(':')[0]}: {described['name']}"
+
+
 def devices() -> list[dict[str, Any]]:
     """Every device that `resolve` accepts, described."""
     import torch

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from policies.errors import FileError
-from policies.files import write_csv
+from policies.files import read_csv, write_csv
 from policies.table.schema import Array
 
+NAME = "latency.csv"
 CONDITION = ("batch", "device", "dtype", "threads", "compiled")
 TIMES = ("median_ms", "q25_ms", "q75_ms")
 COLUMNS = ("configuration", *CONDITION, *TIMES, "samples_per_s", "peak_memory_bytes", "rounds")
@@ -105,18 +106,25 @@ def replaced(earlier: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([kept[list(COLUMNS)], new], ignore_index=True) if len(kept) else new
 
 
-def save(folder: str | Path, earlier: pd.DataFrame | None, new: pd.DataFrame, n_configs: int) -> pd.DataFrame:
-    """Put `new` into the finished table in `folder`, beside the other conditions' rows of `earlier`.
+def load(folder: str | Path, n_configs: int) -> pd.DataFrame | None:
+    """The rows in a table's folder, None if there are none. FileError if they are damaged."""
+    path = Path(folder) / NAME
+    if not path.exists():
+        return None
+    latency = read_csv(path, text=("device", "dtype"))
+    check(latency, n_configs, str(path))
+    return latency
 
-    The one file is replaced atomically, so the folder is a whole table at every moment. FileError if either
-    is damaged; AdapError if it cannot be written.
+
+def save(folder: str | Path, new: pd.DataFrame, n_configs: int, *, overwrite: bool = False) -> pd.DataFrame:
+    """Put `new` into the finished table in `folder`; rows of other conditions stay, unless `overwrite`.
+
+    The one file is replaced atomically, so the folder is a whole table at every moment. Returns all rows.
+    FileError if what is there is damaged; AdapError if it cannot be written.
     """
-    path = Path(folder) / "latency.csv"
-    if earlier is not None:
-        check(earlier, n_configs, str(path))
     check(new, n_configs, "latency")
-    frame = replaced(earlier, new)
-    write_csv(path, frame)
+    frame = replaced(None if overwrite else load(folder, n_configs), new)
+    write_csv(Path(folder) / NAME, frame)
     return frame
 
 

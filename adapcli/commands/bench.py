@@ -1,0 +1,170 @@
+"""`adap bench`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from adapcli.commands.checkpoints import open_checkpoint
+from adapcli.commands.options import Checkpoint, Device, Json, Overwrite, Quiet, RunFolder, Threads, whole
+from adapcli.commands.sweep import Axis, Numbers
+from adapcli.commands.units import bytes_text, seconds_text
+from adapcli.console import Console
+
+if TYPE_CHECKING:
+    from adapcli.commands.benched import Benched
+    from adapcli.measure.bench import Bench, Row
+    from adapcli.run import Run
+
+DTYPES = ("float32", "bfloat16")
+WHICH = ("auto", "all", "front")
+
+
+def batches(text: str) -> Numbers:
+    """Batch sizes such as 1,16, each from 1 to 65536."""
+    return Numbers(sorted({whole(1, 65536)(part) for part in text.split(",")}))
+
+
+def dtype_name(text: str) -> str:
+    """One of DTYPES; BadParameter naming them otherwise."""
+    if text not in DTYPES:
+        raise typer.BadParameter(f"{text!r}: allowed are {', '.join(DTYPES)}")
+    return text
+
+
+def which_name(text: str) -> str:
+    """One of WHICH; BadParameter naming them otherwise."""
+    if text not in WHICH:
+        raise typer.BadParameter(f"{text!r}: allowed are {', '.join(WHICH)}")
+    return text
+
+
+Batches = Annotated[Any, typer.Option("--batch", parser=batches, metavar="N,N,...", help="Batch sizes.")]
+Dtype = Annotated[
+    str, typer.Option("--dtype", parser=dtype_name, metavar="NAME", help="float32 or bfloat16.")
+]
+Rounds = Annotated[
+    int, typer.Option("--rounds", parser=whole(3, 10**4), metavar="N", help="Measurements of each.")
+]
+Which = Annotated[
+    str,
+    typer.Option(
+        "--which", parser=which_name, metavar="NAME", help="all, front (with corners), or auto: by time."
+    ),
+]
+
+
+def bench(
+    ckpt: Checkpoint = None,
+    tokens: Annotated[Numbers | None, Axis] = None,
+    widths: Annotated[Numbers | None, Axis] = None,
+    depths: Annotated[Numbers | None, Axis] = None,
+    which: Which = "auto",
+    batch: Batches = "1,16",
+    dtype: Dtype = "float32",
+    device: Device = "auto",
+    threads: Threads = None,
+    rounds: Rounds = 15,
+    compile: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what and how long.")] = False,
+    overwrite: Overwrite = False,
+    run: RunFolder = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure latency and memory on this machine.
+
+    Configurations, the model as published and the run's policies, in interleaved rounds. Kept with the run:
+    what was measured before under the same conditions is replaced, other machines' measurements stay.
+    """
+    from adapcli.commands.benched import Benched
+    from adapcli.measure.bench import Bench
+    from adapcli.measure.device import describe, device_name, resolve, set_threads, suggested_threads
+    from adapcli.measure.latency import Stopwatch
+    from adapcli.measure.selection import restricted
+    from adapcli.measure.workloads import prepared
+    from adapcli.model.flops import flops
+    from adapcli.run import Run
+
+    console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
+    model, source = open_checkpoint(console, ckpt or _recorded(console, folder))
+    kept = Benched.open(folder, model, source, overwrite=overwrite)
+    set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
+    grid = restricted(kept.rows or model.config.space, tokens=tokens, widths=widths, depths=depths)
+    name, watch = device_name(describe(where)), Stopwatch(rounds)
+    job = Bench(prepared(model, where, dtype), grid, batch, name, dtype, compile, watch)
+    plan = _plan(job, "all" if which == "auto" and (tokens or widths or depths) else which, kept)
+    console.say(f"{plan['measured']}: about {seconds_text(plan['seconds'])} on {name}")
+    if dry_run:
+        return console.result(plan)
+    with console.progress("bench") as progress:
+        rows = job.run(progress)
+    kept.save(job, rows)
+    folder.record(bench={"device": name, "dtype": dtype, "checkpoint": source})
+    _show(console, job, rows, kept)
+    console.result({"bench": folder.bench, **plan, "rows": rows})
+
+
+def _recorded(console: Console, folder: "Run") -> str | None:
+    """The checkpoint that this run was made with, if it says so."""
+    found = folder.provenance().get("checkpoint")
+    path = found.get("path") if isinstance(found, dict) else None
+    if not isinstance(path, str):
+        return None
+    console.say(f"no --ckpt given: using this run's checkpoint {path}")
+    return path
+
+
+def _plan(job: "Bench", which: str, kept: "Benched") -> dict[str, Any]:
+    """Narrow the job to what is affordable, unless asked otherwise; what is measured, and about how long."""
+    from adapcli.measure.selection import AFFORDABLE_S, corners
+
+    grid, full = list(job.configurations), job.model.full_configuration
+    expected = job.expected_s()
+    if which == "front" or (which == "auto" and expected > AFFORDABLE_S):
+        front = kept.front
+        few = {*corners(grid), *front, full}
+        job.configurations = [c for c in grid if c in few]
+        told = "corners and front" if front else "corners"
+        told = f"the {told} of {len(grid)} configurations, {len(job.configurations)} (--which all for all)"
+        expected = job.expected_s()
+    else:
+        told = f"all {len(grid)} configurations"
+    if full not in job.configurations:
+        job.configurations = [*job.configurations, full]
+        told += " and the full one"
+    return {"measured": told, "configurations": len(job.configurations), "seconds": expected}
+
+
+def _show(console: Console, job: "Bench", rows: "list[Row]", kept: "Benched") -> None:
+    shown = {str(c) for c in (*kept.front, job.model.full_configuration)}
+    for batch in job.batches:
+        of_batch = [row for row in rows if row.batch == batch]
+        console.table(COLUMNS, _lines(of_batch, shown), title=str(job.condition(batch)))
+    if kept.table is None:
+        console.say(f"no outcome table in this run: {kept.run.command('sweep')} makes one, for searches")
+        return
+    console.say(f"kept in {kept.run.bench} and in the table; next: "
+                f"{kept.run.command('search')} --latency-target MS")  # fmt: skip
+
+
+COLUMNS = ("", "ms per batch", "quartiles", "samples/s", "peak memory", "against direct")
+
+
+def _lines(rows: "list[Row]", shown: set[str]) -> list[list[str]]:
+    """Direct, the cheapest, what is in `shown`, and policies."""
+    direct = next(row for row in rows if row.kind == "direct")
+    static = [row for row in rows if row.kind == "static"]
+    fastest = min(static, key=lambda row: row.median_ms)
+    listed = [row for row in static if row is fastest or row.name in shown]
+    policies = [row for row in rows if row.kind == "policy"]
+    return [
+        [
+            row.name if row.kind != "direct" else "direct: model(x)",
+            f"{row.median_ms:.3g}",
+            f"{row.q25_ms:.3g} .. {row.q75_ms:.3g}",
+            f"{row.samples_per_s:.4g}",
+            bytes_text(row.peak_memory_bytes),
+            f"{direct.median_ms / row.median_ms:.2f}x",
+        ]
+        for row in (direct, *listed, *policies)
+    ]

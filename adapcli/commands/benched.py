@@ -1,0 +1,106 @@
+"""What a run folder offers a bench, and what it keeps of one."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapcli.measure.bench import Bench, Row
+    from adapcli.measure.record import Measurement, Record
+    from adapcli.model.perceiver import AdaPerceiver
+    from adapcli.run import Run
+    from adapcli.space import Configuration
+    from policies.table import OutcomeTable
+
+
+@dataclass(frozen=True)
+class Benched:
+    """record: what was measured before; table: None if the run has none; rows: its configurations."""
+
+    run: "Run"
+    record: "Record"
+    overwrite: bool
+    table: "OutcomeTable | None" = None
+    rows: "dict[Configuration, int]" = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, run: "Run", model: "AdaPerceiver", source: str, *, overwrite: bool) -> "Benched":
+        """FileError if table or earlier measurements are of another checkpoint, or damaged."""
+        from adapcli.measure.selection import rows_of
+        from adapcli.sweep.fingerprints import checkpoint_fingerprint
+        from policies.table import OutcomeTable, latency
+
+        fingerprint = checkpoint_fingerprint(model)
+        record = _record(run, {"path": source, "fingerprint": fingerprint}, overwrite=overwrite)
+        if not run.has("table"):
+            return cls(run, record, overwrite)
+        table = OutcomeTable.load(run.table, check=False)
+        _refuse_other(
+            f"{run.table}: swept", table.meta.get("fingerprints", {}).get("checkpoint"), fingerprint
+        )
+        if not overwrite:
+            latency.load(run.table, table.n_configs)
+        return cls(run, record, overwrite, table, rows_of(table))
+
+    @property
+    def front(self) -> "list[Configuration]":
+        """The best static configurations by FLOPs; none without a table."""
+        from adapcli.measure.selection import static_front
+
+        named = {row: configuration for configuration, row in self.rows.items()}
+        return [] if self.table is None else [named[row] for row in static_front(self.table)]
+
+    def save(self, job: "Bench", rows: "list[Row]") -> "Record":
+        """Write the table's latencies, if there is a table, and bench.json; returns all that is kept."""
+        from adapcli.measure.bench import latency_rows
+        from policies.table import latency
+
+        folder = self.run.claim("bench", overwrite=True)
+        conditions = {batch: job.condition(batch) for batch in job.batches}
+        if self.table is not None:
+            new = latency_rows(rows, conditions, self.rows)
+            latency.save(self.run.table, new, self.table.n_configs, overwrite=self.overwrite)
+        record = self.record.adding([_measurement(job, batch, rows) for batch in job.batches])
+        record.save(folder)
+        return record
+
+
+def _record(run: "Run", checkpoint: dict[str, str], *, overwrite: bool) -> "Record":
+    from adapcli.measure.record import Record
+
+    if overwrite or not run.has("bench"):
+        return Record(checkpoint)
+    record = Record.load(run.bench)
+    _refuse_other(f"{run.bench}: measured", record.checkpoint["fingerprint"], checkpoint["fingerprint"])
+    return Record(checkpoint, record.measurements)
+
+
+def _refuse_other(what: str, found: object, wanted: str) -> None:
+    from adapcli.errors import FileError
+
+    if found != wanted:
+        raise FileError(
+            f"{what} with another checkpoint: {found or 'unknown'}, this is {wanted}",
+            "choose that one with --ckpt, or another run folder with --run",
+        )
+
+
+def _measurement(job: "Bench", batch: int, rows: "list[Row]") -> "Measurement":
+    from adapcli.measure.device import describe, versions
+    from adapcli.measure.record import Measurement
+
+    watch = job.stopwatch
+    protocol: dict[str, Any] = {
+        "rounds": watch.rounds,
+        "min_time_s": watch.min_time_s,
+        "seed": watch.seed,
+        "image_size": job.model.preprocessing.size,
+    }
+    return Measurement(
+        condition=job.condition(batch),
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=describe(job.model.device),
+        versions={name: found for name, found in versions().items() if found},
+        protocol=protocol,
+        rows=tuple(row for row in rows if row.batch == batch),
+    )
