@@ -13,7 +13,7 @@ from adapcli.model.precision import as_written, wide
 
 
 def _as_image(features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
-    return features_BPF.transpose(1, 2).reshape(len(features_BPF), features_BPF.shape[2], *grid)
+    return features_BPF.transpose(1, 2).unflatten(2, grid)
 
 
 class ChannelNorm(nn.Module):

@@ -83,7 +83,7 @@ class FoldedReadout:
             totals.append(weight_NHT.sum(-1))
         mixed_GNHD = _combine(sums, peaks, totals)
         mixed_HNGD = mixed_GNHD.permute(2, 1, 0, 3)
-        return mixed_HNGD.flatten(1, 2), (len(z_NTD), len(prefixes))
+        return mixed_HNGD.flatten(1, 2), (z_NTD.shape[0], len(prefixes))
 
     def _scores(self, z_NTD: Tensor, tokens: int) -> Tensor:
         """(N, H, T): one product per position, since each position has its own folded key."""
