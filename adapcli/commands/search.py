@@ -5,13 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapcli.commands.objectives import (
+    Asked,
+    LatencyTarget,
+    MeasuredBatch,
+    MeasuredDevice,
+    MeasuredDtype,
+    MemoryTarget,
+    ObjectiveName,
+    cost_text,
+)
 from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, fraction, whole
-from adapcli.commands.units import flops_text, percent_text
+from adapcli.commands.units import percent_text
 from adapcli.console import Console
 
 if TYPE_CHECKING:
     from adapcli.search import SearchResult, StudySummary
+    from policies.table import OutcomeTable
 
+COST = {"flops": "cost", "latency": "latency", "memory": "peak memory"}
+LESS = {"flops": "cheaper", "latency": "faster", "memory": "smaller"}
 SAMPLERS = ("tpe", "nsga2", "random", "grid")
 TRIALS = 100
 
@@ -50,7 +63,13 @@ Study = Annotated[
 def search(
     run: RunFolder = None,
     flops_target: FlopsTarget = None,
+    latency_target: LatencyTarget = None,
+    memory_target: MemoryTarget = None,
     min_score: MinScore = None,
+    objective: ObjectiveName = None,
+    batch: MeasuredBatch = None,
+    device: MeasuredDevice = "",
+    dtype: MeasuredDtype = "",
     sampler: Sampler = None,
     trials: Trials = None,
     study: Study = None,
@@ -62,26 +81,31 @@ def search(
     """Choose the configurations worth running.
 
     Looks at every configuration in the outcome table, or with --sampler at some of them. Chooses on the
-    calibration samples and reports on the test samples.
+    calibration samples and reports on the test samples. Latency, and memory where it was measured, are
+    those of `adap bench`, on this or another machine.
     """
     from adapcli.errors import UsageError
     from adapcli.report.labels import score_name
     from adapcli.run import Run
-    from adapcli.search import Target, exhaustive, sampled
+    from adapcli.search import exhaustive, sampled
     from policies.table import OutcomeTable
 
     if sampler is None and (trials or study):
         raise UsageError("--trials and --study go with --sampler", f"add --sampler {SAMPLERS[0]}")
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
-    target = Target(flops_target, min_score)
     table = OutcomeTable.load(folder.require("table"))
+    limits = (flops_target, latency_target, memory_target)
+    wanted = Asked(objective, *limits, min_score, batch, device, dtype).wanted(table, folder)
+    for line in wanted.told:
+        console.say(line)
     if sampler is None:
-        result = exhaustive(table, target)
+        result = exhaustive(table, wanted.target, objective=wanted.objective)
     else:
         with console.progress(f"searching with {sampler}") as progress:
             result = sampled(
                 table,
-                target,
+                wanted.target,
+                objective=wanted.objective,
                 sampler=sampler,
                 trials=trials or TRIALS,
                 study=study,
@@ -92,8 +116,29 @@ def search(
     told = _keep(result, folder.search, overwrite=overwrite)
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
+    warnings = _disagreements(result, table)
+    for line in warnings:
+        console.warn(line)
     console.say(told)
-    console.result(result.to_dict())
+    console.result({**result.to_dict(), "warnings": warnings})
+
+
+def _disagreements(result: "SearchResult", table: "OutcomeTable") -> list[str]:
+    """Where FLOPs and latency order the front differently, in words; none without measurements."""
+    from adapcli.errors import FileError
+    from adapcli.measure.order import compare
+    from adapcli.search.objectives import conditions_of
+
+    if table.latency is None or len(table.latency) == 0:
+        return []
+    try:
+        known = conditions_of(table)
+    except FileError as error:
+        return [f"the measured latencies cannot be used: {error.message}"]
+    condition = result.condition or next((c for c in reversed(known) if c.batch == 1), known[-1])
+    names = {point.index: point.label for point in (*result.front, result.full)}
+    text = compare(table, condition, names).warning(names.__getitem__)
+    return [text] if text else []
 
 
 def _keep(result: "SearchResult", folder: Path, *, overwrite: bool) -> str:
@@ -115,7 +160,7 @@ def show(console: Console, result: "SearchResult", n_configs: int, *, scored: st
         [
             "*" if result.choice and point.index == result.choice.index else "",
             point.label,
-            flops_text(point.cost),
+            cost_text(point.cost, result.unit),
             f"{point.cost_fraction:.3f}",
             f"{100 * point.calibration_score:.2f}",
             f"{100 * point.test_score.mean:.2f}",
@@ -123,8 +168,19 @@ def show(console: Console, result: "SearchResult", n_configs: int, *, scored: st
         ]
         for point in result.front
     ]
-    title = f"Pareto front: {len(rows)} of {n_configs} configurations"
-    columns = ["", "configuration", "cost", "of full", "calibration %", "test %", "95 % interval"]
+    eligible = n_configs if result.eligible is None else result.eligible
+    title = f"Pareto front: {len(rows)} of {eligible} configurations"
+    if eligible < n_configs:
+        title += f"; {n_configs - eligible} more were not measured"
+    columns = [
+        "",
+        "configuration",
+        COST[result.objective],
+        "of full",
+        "calibration %",
+        "test %",
+        "95 % interval",
+    ]
     console.table(columns, rows, title=title)
     console.print(f"hypervolume {result.hypervolume:.4f} (reference: full cost, score 0)")
     if result.study is not None:
@@ -149,11 +205,17 @@ def _show_choice(console: Console, result: "SearchResult", scored: str, again: s
         console.say(f"no target given; choose with: {again} --flops-target 0.7")
         return
     score = choice.test_score
+    cost = f"{choice.cost_fraction:.3f} of the full cost"
+    if result.objective != "flops":
+        cost = (
+            f"{cost_text(choice.cost, result.unit)}, {choice.cost_fraction:.3f} of the full configuration's"
+        )
     console.print(
-        f"choice: {choice.label}, {choice.cost_fraction:.3f} of the full cost, test {scored} "
+        f"choice: {choice.label}, {cost}, test {scored} "
         f"{100 * score.mean:.2f} % ({100 * score.low:.2f} .. {100 * score.high:.2f}), n = {result.n_test}"
     )
+    saved = f"{percent_text(1 - choice.cost_fraction)} {LESS[result.objective]}"
     console.print(
-        f"against full ({result.full.label}): {percent_text(1 - choice.cost_fraction)} cheaper, "
+        f"against full ({result.full.label}): {saved}, "
         f"{100 * change.mean:+.2f} points ({100 * change.low:+.2f} .. {100 * change.high:+.2f})"
     )

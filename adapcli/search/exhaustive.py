@@ -1,8 +1,7 @@
 """Every configuration was scored already, so looking at all of them costs less than sampling a few."""
 
-import numpy as np
-
 from adapcli.search.landscape import Landscape
+from adapcli.search.objectives import Objective
 from adapcli.search.objectives import objective as named
 from adapcli.search.result import SearchResult, assemble
 from adapcli.search.target import Target
@@ -10,12 +9,12 @@ from policies.table import OutcomeTable
 
 
 def exhaustive(
-    table: OutcomeTable, target: Target | None = None, *, objective: str = "flops"
+    table: OutcomeTable, target: Target | None = None, *, objective: str | Objective = "flops"
 ) -> SearchResult:
     """The front of the whole table, and the choice if there is a target.
 
     Chosen on the calibration split, reported on the test split. Raises InfeasibleError, telling the feasible
     range, if nothing meets the target, and FileError if a split is empty.
     """
-    landscape = Landscape.of(table, named(objective))
-    return assemble(landscape, np.arange(table.n_configs), target or Target())
+    landscape = Landscape.of(table, named(objective) if isinstance(objective, str) else objective)
+    return assemble(landscape, landscape.eligible, target or Target())

@@ -19,7 +19,10 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """cost (C,) in the objective's unit, fraction (C,) of the full one's, mean calibration score (C,)."""
+    """cost (C,) in the objective's unit, fraction (C,) of the full one's, mean calibration score (C,).
+
+    cost and fraction are infinite where the objective was not measured.
+    """
 
     table: OutcomeTable
     objective: Objective
@@ -29,12 +32,24 @@ class Landscape:
 
     @classmethod
     def of(cls, table: OutcomeTable, objective: Objective) -> "Landscape":
-        """Average the scores over the calibration split. FileError if it, or the test split, is empty."""
+        """Average the scores over the calibration split.
+
+        FileError if it, or the test split, is empty, or if the full configuration was not measured.
+        """
         for split in (CHOSEN_ON, REPORTED_ON):
             if len(table.rows(split)) == 0:
                 raise FileError(f"the table has no {split} samples", "sweep more samples")
         cost = objective.values(table)
+        if not np.isfinite(cost[table.full]):
+            raise FileError(
+                f"the full configuration's {objective.name} was not measured", "run adap bench again"
+            )
         return cls(table, objective, cost, cost / cost[table.full], mean_scores(table, CHOSEN_ON))
+
+    @property
+    def eligible(self) -> Indices:
+        """The configurations whose cost is known, ascending."""
+        return np.flatnonzero(np.isfinite(self.cost))
 
     def front(self, among: Indices) -> Indices:
         """Those of the configurations `among` (n,) that none of them dominates, cheapest first."""

@@ -17,6 +17,7 @@ from adapcli.space import Configuration
 from policies.files import atomic_folder, read_json, write_csv, write_json
 from policies.statistics import Interval, mean_interval, paired_bootstrap
 from policies.table import schema
+from policies.table.latency import Condition
 
 SCHEMA_VERSION = 1
 JSON_NAME, FRONT_NAME = "search.json", "front.csv"
@@ -70,6 +71,7 @@ class SearchResult:
     """The front (cheapest first, chosen on calibration, reported on test), the choice, and what it saves.
 
     score_change: mean difference of the choice from the full configuration on test, paired, 95 % interval.
+    condition: what a measured cost was measured under; eligible: how many configurations have a cost.
     """
 
     objective: str
@@ -85,6 +87,8 @@ class SearchResult:
     hypervolume: float
     fingerprints: dict[str, Any]
     study: StudySummary | None = None
+    condition: Condition | None = None
+    eligible: int | None = None
 
     @property
     def saving(self) -> float | None:
@@ -104,8 +108,9 @@ class SearchResult:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "SearchResult":
         """The inverse of `to_dict`. KeyError or TypeError if something is missing."""
+        content = {"condition": None, "eligible": None, **content}  # earlier versions had neither
         fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-        study = fields["study"]
+        study, condition = fields["study"], fields["condition"]
         return cls(
             **fields
             | {
@@ -117,6 +122,7 @@ class SearchResult:
                 if fields["score_change"] is None
                 else Interval(**fields["score_change"]),
                 "study": None if study is None else StudySummary(**study),
+                "condition": None if condition is None else Condition(**condition),
             }
         )
 
@@ -186,6 +192,8 @@ def assemble(
         hypervolume=landscape.hypervolume(front),
         fingerprints=table.meta.get("fingerprints", {}),
         study=study,
+        condition=landscape.objective.condition,
+        eligible=len(landscape.eligible),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from adapcli.errors import FileError, InfeasibleError, UsageError
 from adapcli.search.axes import Axes
 from adapcli.search.landscape import Indices, Landscape
+from adapcli.search.objectives import Objective
 from adapcli.search.objectives import objective as named
 from adapcli.search.result import SearchResult, StudySummary, assemble
 from adapcli.search.study import open_study, repair_journal
@@ -33,7 +34,7 @@ def sampled(
     trials: int = 100,
     study: Path | None = None,
     seed: int = 0,
-    objective: str = "flops",
+    objective: str | Objective = "flops",
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> SearchResult:
@@ -51,8 +52,8 @@ def sampled(
     if study is not None and ":/" in str(study):
         raise UsageError(f"study {study}: expected a file, not an address")
     target = target or Target()
-    landscape = Landscape.of(table, named(objective))
-    search = _Search(landscape, target.within(landscape, np.arange(table.n_configs)), target)
+    landscape = Landscape.of(table, named(objective) if isinstance(objective, str) else objective)
+    search = _Search(landscape, target.within(landscape, landscape.eligible), target)
     torn = repair_journal(study) if study else ""
     if torn:
         warn(torn)
@@ -88,6 +89,7 @@ class _Search:
     def __post_init__(self) -> None:
         self.axes = Axes.of(self.landscape.table.configs)
         self._affordable = set(self.feasible.tolist())
+        self._dearest = float(self.landscape.fraction[self.landscape.eligible].max())
 
     def identity(self) -> dict[str, Any]:
         """What a study must have been made for to be resumed; JSON types."""
@@ -95,7 +97,7 @@ class _Search:
         return {
             "space": {name: list(values) for name, values in self.axes.values.items()},
             "objective": self.landscape.objective.name,
-            "target": self.target.fraction,
+            "target": self.target.told(self.landscape.objective.unit),
             "table": hashlib.sha256(scores.tobytes()).hexdigest()[:16],
         }
 
@@ -141,7 +143,7 @@ class _Search:
     def _answer(self, study: "optuna.Study", trial: "optuna.Trial") -> bool:
         """Tell score and cost, over budget only the cost; whether that took an evaluation."""
         row = self.axes.row(trial.params)
-        fraction = 1.0 if row is None else float(self.landscape.fraction[row])
+        fraction = 1.0 if row is None else min(float(self.landscape.fraction[row]), self._dearest)
         affordable = row in self._affordable
         if len(self._affordable) < np.prod([len(values) for values in self.axes.values.values()]):
             trial.set_constraint("budget", 0.0 if affordable else fraction)
