@@ -21,6 +21,8 @@ _HOMES = {
     "flops": "adapcli.model.flops",
     "load": "adapcli.model.checkpoint",
     "packaged": "adapcli.model.checkpoint",
+    "run_anytime": "adapcli.inference.anytime",
+    "run_grouped": "adapcli.inference.grouped",
     "save": "adapcli.model.checkpoint",
 }
 

@@ -36,7 +36,8 @@ class AnytimeSession:
         """Embed images (B, channels, height, width), normalised. `width`: of all FFNs, or one per block.
 
         caches=False: keep nothing of the blocks passed. The session is as small as a plain run; it goes
-        deeper, but neither to more tokens nor back to another width.
+        deeper, but neither to more tokens nor back to another width. Since it never grows, it may run any
+        number of tokens.
         """
         _check_width(model, width)
         self.model, self.width, self.caches = model, width, caches
@@ -78,8 +79,8 @@ class AnytimeSession:
     def extend(self, *, tokens: int | None = None, depth: int | None = None) -> "AnytimeSession":
         """Go on to `tokens` and `depth` (None: as they are), computing only what is missing. Returns itself.
 
-        Raises UsageError for fewer of either, for tokens that are no granularity of the model or beyond the
-        trained length, and for more tokens where the mask lets earlier ones see later ones.
+        Raises UsageError for fewer of either, for more tokens where the mask lets earlier ones see later
+        ones, and, with caches, for tokens that are no granularity of the model or beyond the trained length.
         """
         tokens = self.tokens if tokens is None else tokens
         depth = self.depth if depth is None else depth
@@ -104,7 +105,7 @@ class AnytimeSession:
         cost = readout_flops(config, reached.tokens, self.image_size, queries=n_asked)
         logits = None
         if config.classifies:
-            logits = folded(self.model).logits(state.latents)[:, 0]
+            logits = folded(self.model, self.tokens).logits(state.latents)[:, 0]
         dense = Output()
         if state.patches is not None:
             dense = self.model.write_dense(state.latents, state.patches, size=self.image_size, queries=asked)
@@ -147,9 +148,9 @@ class AnytimeSession:
         """Begin again at another width, keeping the patches and the latents read: no width enters there.
 
         tokens: keep only so many of the latents, for a run of fewer. Returns itself. UsageError without
-        caches.
+        caches, once something has been run.
         """
-        if not self.caches:
+        if self.tokens and not self.caches:
             raise UsageError("a session without caches cannot go back", "make it with caches=True")
         _check_width(self.model, width)
         kept = self.tokens if tokens is None else min(tokens, self.tokens)
@@ -193,8 +194,9 @@ class AnytimeSession:
         if not tokens or not depth:
             raise UsageError("the first extend needs tokens and depth")
         if tokens > self.tokens:
-            self._check_tokens(tokens)
             self._check_growth()
+            if self.caches:
+                self._check_tokens(tokens)
 
     def _check_tokens(self, tokens: int) -> None:
         config = self.model.config
