@@ -9,7 +9,9 @@ from adapcli.commands.checkpoints import open_checkpoint, short_name
 from adapcli.commands.options import (
     Batch,
     Checkpoint,
+    Compile,
     Device,
+    Dtype,
     Json,
     Limit,
     Overwrite,
@@ -63,6 +65,8 @@ def sweep(
     limit: Limit = None,
     batch: Batch = 64,
     device: Device = "auto",
+    dtype: Dtype = "float32",
+    compile: Compile = False,
     threads: Threads = None,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell time and disk space.")] = False,
@@ -77,20 +81,23 @@ def sweep(
     Writes the outcome table, from which searches, policies and reports are made.
     """
     from adapcli.measure.device import resolve, set_threads, suggested_threads
+    from adapcli.model.compilation import compile_blocks
     from adapcli.model.flops import flops
+    from adapcli.model.precision import resolve_dtype
     from adapcli.run import Run
     from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt)
+    model = compile_blocks(model.to(where)) if compile else model.to(where)
     set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
     space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
     target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
     samples = Samples.open(
         data, model.preprocessing, limit=limit, seed=seed, class_names=model.class_names, split_by=split
     )
-    job = Sweep(model.to(where), samples, space, short_name(source), batch)
+    job = Sweep(model, samples, space, short_name(source), batch, resolve_dtype(dtype, where), compile)
     _tell_skipped(console, samples)
     if dry_run:
         return _show_estimate(console, job)

@@ -12,17 +12,20 @@ from adapcli.data.dataset import Batch
 from adapcli.data.features import image_features
 from adapcli.evaluation.outcomes import SIGNAL_NAMES, outcomes
 from adapcli.evaluation.passes import GridPass
+from adapcli.model.precision import autocast
 
 Rows = dict[str, NDArray[np.generic]]
 
 
-def score_batch(grid: GridPass, batch: Batch, *, full: int) -> Rows:
+def score_batch(grid: GridPass, batch: Batch, *, full: int, dtype: torch.dtype = torch.float32) -> Rows:
     """Run every configuration on a batch: the table's arrays by name, B rows each.
 
     full: the column of the full configuration, with which the others agree or not.
+    dtype: of the run, by autocast; what is stored is worked out in float32 from the logits as they come.
     """
     device = grid.model.device
-    found = _outcomes(grid, batch.images.to(device), batch.targets.to(device))
+    with autocast(device, dtype):
+        found = _outcomes(grid, batch.images.to(device), batch.targets.to(device))
     found["agreement"] = (found["prediction"] == found["prediction"][:, [full]]).float()
     found["features"] = image_features(batch.images)
     return {name: values.cpu().numpy() for name, values in found.items()}

@@ -19,6 +19,7 @@ from adapcli.measure.device import describe
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import flops, increments, memory_bytes, readout_flops
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.precision import dtype_name
 from adapcli.space import ConfigSpace, Configuration
 from adapcli.sweep.fingerprints import checkpoint_fingerprint, refuse_other
 from adapcli.sweep.samples import Samples
@@ -42,7 +43,8 @@ class Sweep:
     """A classification model, the samples to score it on, and the configurations to score.
 
     The full configuration is always among them, since `agreement` is measured against it. `batch` samples run
-    at once; a table's bits depend on it, its values only in rounding.
+    at once; a table's bits depend on it, its values only in rounding. `dtype` is that of the run (bfloat16 by
+    autocast); outcomes are stored in float32. `compiled` is only told: whether the model's blocks are.
     """
 
     model: AdaPerceiver
@@ -50,6 +52,8 @@ class Sweep:
     space: ConfigSpace
     name: str = "model"
     batch: int = 64
+    dtype: torch.dtype = torch.float32
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         _check_task(self.model, self.name)
@@ -95,7 +99,7 @@ class Sweep:
             "sizes": self.samples.sizes,
             "seed": self.samples.facts.get("seed"),
             "grid": {name: list(values) for name, values in axes.items()},
-            "dtype": "float32",
+            "dtype": dtype_name(self.dtype),
             "device": self.model.device.type,
         }
 
@@ -134,7 +138,7 @@ class Sweep:
         """Score rows start..stop-1: what the table's writer takes, a batch at a time."""
         full = self.configurations.index(self.model.full_configuration)
         for split, batch in self.samples.batches(start, stop, self.batch):
-            rows: Rows = score_batch(self.grid, batch, full=full)
+            rows: Rows = score_batch(self.grid, batch, full=full, dtype=self.dtype)
             told = {"sample_ids": batch.sample_ids, "targets": batch.targets.numpy()}
             yield {**rows, **told, "splits": [split] * len(batch.sample_ids)}
 
@@ -172,6 +176,7 @@ class Sweep:
             "full_configuration": {"tokens": full.tokens, "width": full.width, "depth": full.depth,
                                    **both_conventions(model.config, full, self.image_size)},
             "batch": self.batch,
+            "compiled": self.compiled,
             "device": describe(model.device),
             "versions": {"adap": __version__, "torch": str(torch.__version__)},
         }  # fmt: skip
