@@ -1,7 +1,7 @@
 """Everything a report shows, gathered from a run folder in one place; sections only arrange and word it."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from policies.statistics import Interval
 from policies.table import OutcomeTable
 
 if TYPE_CHECKING:
+    from adapcli.measure.record import Record
     from adapcli.search import SearchResult
 
 SPLIT = "test"
@@ -30,7 +31,8 @@ class Findings:
     """A run, evaluated on the test split.
 
     configs: `tables.configurations`; search: None if there is none; policies: trained ones; oracles: bounds.
-    warnings: what the reader must know before anything else.
+    warnings: what the reader must know before anything else; bench: what was measured on hardware, None if
+    nothing was; disagreements: where FLOPs and latency order the front differently.
     """
 
     run: Run
@@ -41,6 +43,8 @@ class Findings:
     oracles: list[Judged]
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    bench: "Record | None" = None
+    disagreements: list[str] = field(default_factory=list)
 
     @cached_property
     def rows(self) -> NDArray[np.intp]:
@@ -83,6 +87,14 @@ class Findings:
         hull = self.configs[self.configs["on_hull"]].sort_values("cost_flops")
         columns = (hull[name].to_numpy(np.float64) for name in ("cost_flops", "score"))
         return Curve("static front", *columns)
+
+    @cached_property
+    def static_front(self) -> list[int]:
+        """The configurations that the search found worth running; without a search those on the test hull."""
+        if self.search is not None:
+            return [point.index for point in self.search.front]
+        hull = self.configs[self.configs["on_hull"]].sort_values("cost_flops")
+        return [int(i) for i in hull.index]
 
     @cached_property
     def best_policy(self) -> Judged | None:
@@ -131,7 +143,7 @@ def gather(run: Run) -> Findings:
         raise FileError(f"{run.table}: no {SPLIT} samples to report on", "sweep more samples: adap sweep")
     warnings: list[str] = []
     rivals = baselines(table, SPLIT)
-    return Findings(
+    findings = Findings(
         run=run,
         table=table,
         configs=tables.configurations(table, rivals.statics, SPLIT),
@@ -140,7 +152,40 @@ def gather(run: Run) -> Findings:
         oracles=[Judged(oracle.name, "oracle", oracle) for oracle in rivals.oracles],
         provenance=run.provenance(),
         warnings=warnings,
+        bench=_bench(run, table, warnings),
     )
+    findings.disagreements.extend(_disagreements(findings))
+    warnings.extend(findings.disagreements)
+    return findings
+
+
+def _bench(run: Run, table: OutcomeTable, warnings: list[str]) -> "Record | None":
+    from adapcli.measure.record import Record
+
+    if not run.has("bench"):
+        return None
+    record = Record.load(run.bench)
+    if record.checkpoint["fingerprint"] != table.meta.get("fingerprints", {}).get("checkpoint"):
+        warnings.append("The bench was made with another checkpoint than the table: run adap bench again.")
+        return None
+    return record
+
+
+def _disagreements(findings: Findings) -> list[str]:
+    """In words, for every condition; none where rows do not say what was measured, or nothing was."""
+    from adapcli.measure.order import compare
+    from policies.table import latency
+
+    table = findings.table
+    if table.latency is None or not set(latency.COLUMNS) <= set(table.latency.columns):
+        return []
+    latency.check(table.latency, table.n_configs, f"{findings.run.table}: latency.csv")
+    front = {*findings.static_front, table.full}
+    told = [
+        compare(table, c, front).warning(partial(labels.configuration, table.configs))
+        for c in latency.conditions(table.latency)
+    ]
+    return [f"{labels.readable(text)}." for text in told if text]
 
 
 def _search(run: Run, table: OutcomeTable, warnings: list[str]) -> "SearchResult | None":

@@ -34,8 +34,13 @@ class Condition:
     compiled: bool
 
     def __str__(self) -> str:
+        return f"batch {self.batch}, {self.machine}"
+
+    @property
+    def machine(self) -> str:
+        """All but the batch size: "cpu: AMD EPYC, float32, 1 thread"."""
         threads = f"{self.threads} thread" + ("" if self.threads == 1 else "s")
-        return f"batch {self.batch}, {self.device}, {self.dtype}, {threads}" + ", compiled" * self.compiled
+        return f"{self.device}, {self.dtype}, {threads}" + ", compiled" * self.compiled
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""

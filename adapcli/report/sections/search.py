@@ -5,6 +5,7 @@ from adapcli.report.document import Block, Facts, Grid, Missing, Section, Text
 from adapcli.report.findings import Findings
 from adapcli.report.units import part, percent, points, significant, span
 from adapcli.search import Point, SearchResult
+from adapcli.search.target import amount
 
 SHOWN = 12
 """A longer front is folded."""
@@ -40,6 +41,9 @@ def target_text(result: SearchResult) -> str:
     """What was asked for."""
     if result.target.fraction is not None:
         return f"at most {result.target.fraction:g} of the full configuration's {result.unit}"
+    if result.target.limit is not None:
+        where = f" ({labels.readable(str(result.condition))})" if result.condition else ""
+        return f"{result.objective} of at most {amount(result.target.limit, result.unit)}{where}"
     if result.target.min_score is not None:
         return f"a score of at least {percent(result.target.min_score)}"
     return "not given, so the front only"
@@ -62,8 +66,10 @@ def _front(findings: Findings, result: SearchResult) -> Grid:
 
 
 def _numbers(findings: Findings, result: SearchResult, point: Point) -> list[str]:
-    flops = result.objective == "flops"
-    cost = findings.unit.number(point.cost) if flops else labels.number(round(point.cost))
+    if result.objective == "flops":
+        cost = findings.unit.number(point.cost)
+    else:
+        cost = labels.number(round(point.cost)) if result.unit == "bytes" else significant(point.cost)
     score = point.test_score
     return [
         cost,

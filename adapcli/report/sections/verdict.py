@@ -6,6 +6,8 @@ from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
 from adapcli.report.sections.search import target_text
 from adapcli.report.units import half_width, part, percent, points, span
+from adapcli.search import Point, SearchResult
+from adapcli.search.target import amount
 from policies.evaluate import Evaluation
 from policies.statistics import Interval
 
@@ -25,7 +27,7 @@ def _static(findings: Findings) -> Answer:
     choice, score = search.choice, search.choice.test_score
     where = labels.configuration_long(findings.table.configs, choice.index)
     reached = f"{percent(score.mean)} ± {100 * half_width(score):.1f}"
-    headline = f"Run {where}: {reached} at {part(choice.cost_fraction)} of full"
+    headline = f"Run {where}: {reached} at {_price(search, choice)}"
     cost = findings.unit.text(float(findings.table.cost_flops[choice.index]))
     numbers = f"{cost} per sample"
     if search.score_change is not None:
@@ -38,6 +40,13 @@ def _static(findings: Findings) -> Answer:
         f"reported on {labels.number(search.n_test)} test samples, with 95 % intervals."
     )
     return Answer(STATIC, headline, numbers, [note])
+
+
+def _price(search: SearchResult, choice: Point) -> str:
+    """What the choice costs, in what was searched for."""
+    if search.objective == "flops":
+        return f"{part(choice.cost_fraction)} of full"
+    return f"{amount(choice.cost, search.unit)}, {part(choice.cost_fraction)} of full"
 
 
 def _policy(findings: Findings) -> Answer:

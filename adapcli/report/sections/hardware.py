@@ -1,0 +1,114 @@
+"""What was measured on hardware: latency, throughput and memory, and where FLOPs mislead."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from adapcli.measure.bench import Row
+from adapcli.measure.record import Measurement
+from adapcli.report import labels
+from adapcli.report.document import Block, Drawing, Grid, Text
+from adapcli.report.figures.latency import latency
+from adapcli.report.findings import Findings
+from adapcli.report.units import significant
+
+SHOWN = 12
+"""A longer table is folded."""
+COLUMNS = ("", "batch", "ms per batch", "quartiles", "samples per s", "peak memory, MiB", "against direct")
+
+
+def blocks(findings: Findings) -> list[Block]:
+    """A table per machine, where both orders disagree, and every measurement; or how to measure."""
+    measured = findings.table.latency
+    found: list[Block] = list(_grids(findings))
+    found += [Text(text) for text in findings.disagreements]
+    if measured is not None and len(measured):
+        found += _all(findings, measured)
+    return found or [Text(f"Nothing was measured on hardware; {findings.command('bench')} does.")]
+
+
+def _grids(findings: Findings) -> Iterable[Grid]:
+    measurements = findings.bench.measurements if findings.bench else ()
+    machines: dict[str, list[Measurement]] = {}
+    for m in measurements:
+        machines.setdefault(m.condition.machine, []).append(m)
+    for number, same in enumerate(reversed(machines.values()), 1):
+        name = "bench" if number == 1 else f"bench_{number}"
+        yield _grid(findings, name, sorted(same, key=lambda m: m.condition.batch))
+
+
+def _grid(findings: Findings, name: str, measurements: Sequence[Measurement]) -> Grid:
+    """Direct, full, chosen, front and policies at every batch size, on one device."""
+    rows: list[list[str]] = []
+    records = []
+    for m in measurements:
+        direct = m.row("direct")
+        for label, row in _worth_showing(findings, m):
+            gain = direct.median_ms / row.median_ms if direct else float("nan")
+            rows.append([label, str(row.batch), *_numbers(row), f"{significant(gain)}x"])
+            records.append({"name": label, **_plain(row), "against_direct": gain})
+    last = measurements[-1]
+    caption = (
+        f"Measured on {labels.readable(last.condition.machine)}, {last.measured[:10]}: medians of "
+        f"{last.protocol.get('rounds')} interleaved rounds. Direct is the full configuration as published: "
+        "plain readout, dense attention. Peak memory is that of tensors, weights included"
+    )
+    return Grid(name, pd.DataFrame(records), COLUMNS, rows, caption, numeric=6, folded=len(rows) > 3 * SHOWN)
+
+
+def _worth_showing(findings: Findings, measurement: Measurement) -> list[tuple[str, Row]]:
+    """Rows and what to call them: direct, full, chosen, front, policies."""
+    full, chosen = findings.table.full, findings.chosen
+    static = {row.name: row for row in measurement.rows if row.kind == "static"}
+    named = {full: "full configuration: "} | ({} if chosen is None else {chosen: "chosen: "})
+    shown = [("direct", row) for row in measurement.rows if row.kind == "direct"]
+    for index in dict.fromkeys((*named, *findings.static_front)):
+        label = labels.configuration(findings.table.configs, index)
+        if label in static:
+            shown.append((f"{named.get(index, '')}{label}", static[label]))
+    policies = [row for row in measurement.rows if row.kind == "policy"]
+    return [*shown, *((f"policy {labels.readable(row.name)}", row) for row in policies)]
+
+
+def _numbers(row: Row) -> list[str]:
+    quartiles = f"{significant(row.q25_ms)} to {significant(row.q75_ms)}"
+    memory = significant(row.peak_memory_bytes / 2**20)
+    return [significant(row.median_ms), quartiles, significant(row.samples_per_s), memory]
+
+
+def _plain(row: Row) -> dict[str, object]:
+    names = ("kind", "batch", "median_ms", "q25_ms", "q75_ms", "samples_per_s", "peak_memory_bytes", "rounds")
+    return {name: getattr(row, name) for name in names}
+
+
+def _all(findings: Findings, measured: pd.DataFrame) -> list[Block]:
+    columns = [str(name) for name in measured.columns]
+    rows = [[_cell(value) for value in row] for row in measured.itertuples(index=False)]
+    text = [i for i, name in enumerate(columns) if not pd.api.types.is_numeric_dtype(measured[name])]
+    numeric = len(columns) - 1 - max(text, default=0)
+    caption = "Latency as measured, all configurations"
+    grid = Grid("latency", measured, columns, rows, caption, numeric, folded=len(rows) > SHOWN)
+    return [_drawing(findings, measured), grid] if _drawable(findings, measured) else [grid]
+
+
+def _drawable(findings: Findings, measured: pd.DataFrame) -> bool:
+    """Whether the rows say which configuration took how long."""
+    if not {"configuration", "median_ms"} <= set(measured.columns):
+        return False
+    known = measured["configuration"].isin(range(findings.table.n_configs)).all()
+    return bool(known and pd.api.types.is_numeric_dtype(measured["median_ms"]))
+
+
+def _drawing(findings: Findings, measured: pd.DataFrame) -> Drawing:
+    costs = findings.table.cost_flops[measured["configuration"].to_numpy(int)]
+    frame = measured.assign(cost_flops=costs)
+    return Drawing(
+        "latency",
+        lambda layout: latency(frame, unit=findings.unit, layout=layout),
+        f"Measured latency over FLOPs, {len(frame)} measurements.",
+        "Median latency over FLOPs; a colour for each batch size, device, type and number of threads.",
+    )
+
+
+def _cell(value: object) -> str:
+    return significant(value, 3) if isinstance(value, float) else str(value)
