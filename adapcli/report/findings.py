@@ -19,6 +19,7 @@ from policies.statistics import Interval
 from policies.table import OutcomeTable
 
 if TYPE_CHECKING:
+    from adapcli.measure.order import Comparison
     from adapcli.measure.record import Record
     from adapcli.search import SearchResult
 
@@ -32,7 +33,7 @@ class Findings:
 
     configs: `tables.configurations`; search: None if there is none; policies: trained ones; oracles: bounds.
     warnings: what the reader must know before anything else; bench: what was measured on hardware, None if
-    nothing was; disagreements: where FLOPs and latency order the front differently.
+    nothing was; orders: FLOPs against latency, for every condition that was measured.
     """
 
     run: Run
@@ -44,7 +45,7 @@ class Findings:
     provenance: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
     bench: "Record | None" = None
-    disagreements: list[str] = field(default_factory=list)
+    orders: "list[Comparison]" = field(default_factory=list)
 
     @cached_property
     def rows(self) -> NDArray[np.intp]:
@@ -154,8 +155,9 @@ def gather(run: Run) -> Findings:
         warnings=warnings,
         bench=_bench(run, table, warnings),
     )
-    findings.disagreements.extend(_disagreements(findings))
-    warnings.extend(findings.disagreements)
+    findings.orders.extend(_orders(findings))
+    name = partial(labels.configuration, table.configs)
+    warnings.extend(f"{labels.readable(text)}." for o in findings.orders if (text := o.warning(name)))
     return findings
 
 
@@ -171,8 +173,8 @@ def _bench(run: Run, table: OutcomeTable, warnings: list[str]) -> "Record | None
     return record
 
 
-def _disagreements(findings: Findings) -> list[str]:
-    """In words, for every condition; none where rows do not say what was measured, or nothing was."""
+def _orders(findings: Findings) -> "list[Comparison]":
+    """One per condition; none where rows do not say what was measured, or nothing was."""
     from adapcli.measure.order import compare
     from policies.table import latency
 
@@ -181,11 +183,7 @@ def _disagreements(findings: Findings) -> list[str]:
         return []
     latency.check(table.latency, table.n_configs, f"{findings.run.table}: latency.csv")
     front = {*findings.static_front, table.full}
-    told = [
-        compare(table, c, front).warning(partial(labels.configuration, table.configs))
-        for c in latency.conditions(table.latency)
-    ]
-    return [f"{labels.readable(text)}." for text in told if text]
+    return [compare(table, condition, front) for condition in latency.conditions(table.latency)]
 
 
 def _search(run: Run, table: OutcomeTable, warnings: list[str]) -> "SearchResult | None":

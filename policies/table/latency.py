@@ -4,6 +4,7 @@ A condition is a batch size on a device with a dtype, a number of threads, compi
 condition were measured together and are replaced together; a table may hold those of several machines.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -47,6 +48,17 @@ class Condition:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What was measured of one configuration."""
+
+    median_ms: float
+    q25_ms: float
+    q75_ms: float
+    samples_per_s: float
+    peak_memory_bytes: float
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
     """The rows of one condition. index (n,): configurations, ascending; times in ms per batch, each (n,)."""
@@ -58,6 +70,14 @@ class Measured:
     q75_ms: Array
     samples_per_s: Array
     peak_memory_bytes: Array
+
+    def rows(self) -> Iterator[tuple[int, Cell]]:
+        """Each configuration with its values."""
+        columns = (self.median_ms, self.q25_ms, self.q75_ms, self.samples_per_s, self.peak_memory_bytes)
+        for row, values in zip(
+            self.index.tolist(), zip(*(c.tolist() for c in columns), strict=True), strict=True
+        ):
+            yield row, Cell(*values)
 
     def spread(self, values: Array, n_configs: int) -> Array:
         """`values` (n,) at their configurations, infinite at those that were not measured: (C,)."""

@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 def latency(measured: pd.DataFrame, *, unit: CostUnit, layout: Layout = style.WIDE) -> "Figure":
     """measured: rows (cost_flops, median_ms, and any of batch, device, dtype, threads)."""
     figure, axes = style.canvas(layout, 3.8)
-    by = [name for name in ("device", "dtype", "threads", "batch") if name in measured]
+    by = [name for name in ("batch", "device", "dtype", "threads", "compiled") if name in measured]
     groups = measured.groupby(by, sort=True) if by else [("measured", measured)]
     for i, (key, rows) in enumerate(groups):
-        values = key if isinstance(key, tuple) else (key,)
-        label = ", ".join(f"{name} {value}" for name, value in zip(by or [""], values, strict=True))
+        label = _label(measured, by, key if isinstance(key, tuple) else (key,))
         x = rows["cost_flops"] / unit.flops
         axes.plot(
             x,
             rows["median_ms"],
             style.MARKERS[i % 6],
             color=style.SERIES[i % 6],
-            label=label.strip(),
+            label=label,
             ms=5,
             markeredgecolor=style.PAPER,
         )
@@ -37,3 +36,13 @@ def latency(measured: pd.DataFrame, *, unit: CostUnit, layout: Layout = style.WI
     axes.set_ylim(bottom=0)
     style.legend_below(figure, axes, layout)
     return figure
+
+
+def _label(measured: pd.DataFrame, by: list[str], values: tuple[object, ...]) -> str:
+    """What tells a group from the others: the batch size, and whatever else varies."""
+    told = [
+        f"{name} {value}"
+        for name, value in zip(by, values, strict=False)
+        if name == "batch" or measured[name].nunique() > 1
+    ]
+    return ", ".join(told) or "measured"

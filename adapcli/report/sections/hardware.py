@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from adapcli.measure.bench import Row
+from adapcli.measure.order import Comparison
 from adapcli.measure.record import Measurement
 from adapcli.report import labels
 from adapcli.report.document import Block, Drawing, Grid, Text
-from adapcli.report.figures.latency import latency
+from adapcli.report.figures.latency import latency as draw_latency
 from adapcli.report.findings import Findings
-from adapcli.report.units import significant
+from adapcli.report.units import MISSING, significant
+from policies.table import latency
 
-SHOWN = 12
-"""A longer table is folded."""
+SHOWN, FRONT_SHOWN = 12, 7
+"""A longer table is folded; of a longer front some are shown."""
 COLUMNS = ("", "batch", "ms per batch", "quartiles", "samples per s", "peak memory, MiB", "against direct")
 
 
@@ -21,7 +24,8 @@ def blocks(findings: Findings) -> list[Block]:
     """A table per machine, where both orders disagree, and every measurement; or how to measure."""
     measured = findings.table.latency
     found: list[Block] = list(_grids(findings))
-    found += [Text(text) for text in findings.disagreements]
+    if findings.orders:
+        found.append(_orders(findings.orders))
     if measured is not None and len(measured):
         found += _all(findings, measured)
     return found or [Text(f"Nothing was measured on hardware; {findings.command('bench')} does.")]
@@ -45,7 +49,7 @@ def _grid(findings: Findings, name: str, measurements: Sequence[Measurement]) ->
         direct = m.row("direct")
         for label, row in _worth_showing(findings, m):
             gain = direct.median_ms / row.median_ms if direct else float("nan")
-            rows.append([label, str(row.batch), *_numbers(row), f"{significant(gain)}x"])
+            rows.append([label, str(row.batch), *_numbers(row), f"{gain:.2f}x"])
             records.append({"name": label, **_plain(row), "against_direct": gain})
     last = measurements[-1]
     caption = (
@@ -62,7 +66,7 @@ def _worth_showing(findings: Findings, measurement: Measurement) -> list[tuple[s
     static = {row.name: row for row in measurement.rows if row.kind == "static"}
     named = {full: "full configuration: "} | ({} if chosen is None else {chosen: "chosen: "})
     shown = [("direct", row) for row in measurement.rows if row.kind == "direct"]
-    for index in dict.fromkeys((*named, *findings.static_front)):
+    for index in dict.fromkeys((*named, *_some(findings.static_front))):
         label = labels.configuration(findings.table.configs, index)
         if label in static:
             shown.append((f"{named.get(index, '')}{label}", static[label]))
@@ -70,7 +74,12 @@ def _worth_showing(findings: Findings, measurement: Measurement) -> list[tuple[s
     return [*shown, *((f"policy {labels.readable(row.name)}", row) for row in policies)]
 
 
-def _numbers(row: Row) -> list[str]:
+def _some(front: Sequence[int]) -> list[int]:
+    """The ends of the front and a few between."""
+    return [front[round(i)] for i in np.linspace(0, len(front) - 1, min(len(front), FRONT_SHOWN))]
+
+
+def _numbers(row: Row | latency.Cell) -> list[str]:
     quartiles = f"{significant(row.q25_ms)} to {significant(row.q75_ms)}"
     memory = significant(row.peak_memory_bytes / 2**20)
     return [significant(row.median_ms), quartiles, significant(row.samples_per_s), memory]
@@ -81,14 +90,60 @@ def _plain(row: Row) -> dict[str, object]:
     return {name: getattr(row, name) for name in names}
 
 
+def _orders(orders: Sequence[Comparison]) -> Grid:
+    columns = ["measured at", "pairs compared", "in the other order", "rank correlation, all"]
+    rows = [
+        [
+            labels.readable(str(o.condition)),
+            labels.number(o.order.compared),
+            labels.number(o.order.reversed),
+            MISSING if o.overall is None else f"{o.overall:.2f}",
+        ]
+        for o in orders
+    ]
+    caption = (
+        "FLOPs against latency: pairs of front configurations in which the one with fewer FLOPs is "
+        "measurably slower (its lower quartile above the other's upper one)"
+    )
+    return Grid("order", pd.DataFrame(rows, columns=columns), columns, rows, caption, numeric=3)
+
+
 def _all(findings: Findings, measured: pd.DataFrame) -> list[Block]:
+    grid = _every(findings, measured) if findings.orders else _as_is(measured)
+    return [_drawing(findings, measured), grid] if _drawable(findings, measured) else [grid]
+
+
+def _every(findings: Findings, measured: pd.DataFrame) -> Grid:
+    """Every measurement, the configuration by name; the csv holds every column."""
+    columns = [
+        "configuration",
+        "measured at",
+        "ms per batch",
+        "quartiles",
+        "samples per s",
+        "peak memory, MiB",
+    ]
+    rows = [
+        [
+            labels.configuration(findings.table.configs, int(i)),
+            labels.readable(str(m.condition)),
+            *_numbers(row),
+        ]
+        for m in (latency.measured(measured, o.condition) for o in findings.orders)
+        for i, row in m.rows()
+    ]
+    return Grid(
+        "latency", measured, columns, rows, "Every configuration as measured", 4, folded=len(rows) > SHOWN
+    )
+
+
+def _as_is(measured: pd.DataFrame) -> Grid:
+    """Rows of a table that was not made by a bench of ours."""
     columns = [str(name) for name in measured.columns]
     rows = [[_cell(value) for value in row] for row in measured.itertuples(index=False)]
     text = [i for i, name in enumerate(columns) if not pd.api.types.is_numeric_dtype(measured[name])]
     numeric = len(columns) - 1 - max(text, default=0)
-    caption = "Latency as measured, all configurations"
-    grid = Grid("latency", measured, columns, rows, caption, numeric, folded=len(rows) > SHOWN)
-    return [_drawing(findings, measured), grid] if _drawable(findings, measured) else [grid]
+    return Grid("latency", measured, columns, rows, "Latency as measured", numeric, folded=len(rows) > SHOWN)
 
 
 def _drawable(findings: Findings, measured: pd.DataFrame) -> bool:
@@ -104,7 +159,7 @@ def _drawing(findings: Findings, measured: pd.DataFrame) -> Drawing:
     frame = measured.assign(cost_flops=costs)
     return Drawing(
         "latency",
-        lambda layout: latency(frame, unit=findings.unit, layout=layout),
+        lambda layout: draw_latency(frame, unit=findings.unit, layout=layout),
         f"Measured latency over FLOPs, {len(frame)} measurements.",
         "Median latency over FLOPs; a colour for each batch size, device, type and number of threads.",
     )

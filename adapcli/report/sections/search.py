@@ -5,10 +5,10 @@ from adapcli.report.document import Block, Facts, Grid, Missing, Section, Text
 from adapcli.report.findings import Findings
 from adapcli.report.units import part, percent, points, significant, span
 from adapcli.search import Point, SearchResult
-from adapcli.search.target import amount
 
 SHOWN = 12
 """A longer front is folded."""
+SHOWN_IN = {"bytes": (2**20, "MiB")}
 
 
 def section(findings: Findings) -> Section:
@@ -43,16 +43,24 @@ def target_text(result: SearchResult) -> str:
         return f"at most {result.target.fraction:g} of the full configuration's {result.unit}"
     if result.target.limit is not None:
         where = f" ({labels.readable(str(result.condition))})" if result.condition else ""
-        return f"{result.objective} of at most {amount(result.target.limit, result.unit)}{where}"
+        return f"{result.objective} of at most {cost_text(result.target.limit, result.unit)}{where}"
     if result.target.min_score is not None:
         return f"a score of at least {percent(result.target.min_score)}"
     return "not given, so the front only"
 
 
+def cost_text(cost: float, unit: str) -> str:
+    """A measured cost, or one that is no FLOPs: "0.764 ms", "1.39 MiB"."""
+    scale, name = SHOWN_IN.get(unit, (1, unit))
+    return f"{significant(cost / scale)} {name}"
+
+
 def _front(findings: Findings, result: SearchResult) -> Grid:
     configs = findings.table.configs
     rows = [[labels.configuration(configs, p.index), *_numbers(findings, result, p)] for p in result.front]
-    unit = findings.unit.name if result.objective == "flops" else result.unit
+    unit = (
+        findings.unit.name if result.objective == "flops" else SHOWN_IN.get(result.unit, (1, result.unit))[1]
+    )
     columns = ["configuration", unit, "of full", "calibration", "test", "95 % interval, %"]
     chosen = None if result.choice is None else result.choice.index
     strong = frozenset(i for i, point in enumerate(result.front) if point.index == chosen)
@@ -69,7 +77,7 @@ def _numbers(findings: Findings, result: SearchResult, point: Point) -> list[str
     if result.objective == "flops":
         cost = findings.unit.number(point.cost)
     else:
-        cost = labels.number(round(point.cost)) if result.unit == "bytes" else significant(point.cost)
+        cost = cost_text(point.cost, result.unit).partition(" ")[0]
     score = point.test_score
     return [
         cost,

@@ -4,10 +4,9 @@ from adapcli.report import labels
 from adapcli.report.document import Answer
 from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
-from adapcli.report.sections.search import target_text
+from adapcli.report.sections.search import cost_text, target_text
 from adapcli.report.units import half_width, part, percent, points, span
 from adapcli.search import Point, SearchResult
-from adapcli.search.target import amount
 from policies.evaluate import Evaluation
 from policies.statistics import Interval
 
@@ -46,7 +45,7 @@ def _price(search: SearchResult, choice: Point) -> str:
     """What the choice costs, in what was searched for."""
     if search.objective == "flops":
         return f"{part(choice.cost_fraction)} of full"
-    return f"{amount(choice.cost, search.unit)}, {part(choice.cost_fraction)} of full"
+    return f"{cost_text(choice.cost, search.unit)}, {part(choice.cost_fraction)} of full"
 
 
 def _policy(findings: Findings) -> Answer:
