@@ -1,7 +1,11 @@
-"""What does continuing a run cost against running its last configuration directly?
+"""What of the FLOPs saved by continuing, stopping and choosing per sample is saved in time and memory?
 
-Paths of six steps (token-wise, depth-wise, mixed) of an AnytimeSession to the full configuration, without
-readouts, against the direct run to the same latents. Same weights and images, one thread, rounds interleaved.
+continue: paths of six steps (token-wise, depth-wise, mixed) of an AnytimeSession to the full configuration,
+without readouts, against the direct run to the same latents.
+memory: the most that such a session holds at once, against the direct run's most and its own caches.
+exits: each image looks after every block and stops; exit depths as in the published oracle data.
+choices: each image runs a configuration of its own, drawn from the same data.
+Same weights and images, one thread, rounds interleaved.
 """
 
 import argparse
@@ -10,11 +14,14 @@ import statistics
 import time
 from collections.abc import Callable
 
+import routed
 import torch
 
 import adapcli
 from adapcli.inference.session import AnytimeSession
+from adapcli.measure.memory import peak_bytes
 from adapcli.model.config import ModelConfig
+from adapcli.model.flops import session_bytes
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 
@@ -68,26 +75,71 @@ def measure(model: AdaPerceiver, batch: int, rounds: int) -> dict[str, float]:
     return {name: round(medians[name] / medians["direct"], 3) for name in calls if name != "direct"}
 
 
+def memory(model: AdaPerceiver, batch: int) -> dict[str, float]:
+    """Peak of each path over 1.5 times the direct run's peak plus the caches: at most 1."""
+    size, config = model.config.image_size, model.config
+    x, full = torch.randn(batch, config.in_channels, size, size), config.full_configuration
+    once = peak_bytes(lambda: direct(model, x, full), model.device)
+    caches = batch * session_bytes(config, full)
+    peaks = {
+        n: peak_bytes(lambda p=p: continued(model, x, p), model.device) for n, p in paths(config).items()
+    }
+    ratios = {name: round(peak / (1.5 * once + caches), 3) for name, peak in peaks.items()}
+    return {**ratios, "direct_mib": once >> 20, "caches_mib": caches >> 20}
+
+
+TINY = {
+    "embed_dim": 48, "num_heads": 4, "widths": (12, 24, 48), "image_size": 32, "max_latent_tokens": 24,
+    "token_granularities": (4, 8, 12, 16, 20, 24), "num_classes": 10,
+}  # fmt: skip
+"""As many tokens, widths and depths as the published model: only to see that everything runs."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=("published", "packaged"), default="published")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", choices=("published", "packaged", "tiny"), default="published")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16], help="of continue")
+    parser.add_argument("--batch", type=int, default=32, help="of exits and choices")
+    parser.add_argument("--samples", type=int, default=512, help="of exits and choices")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if arguments.size == "published":
-        model = AdaPerceiver(ModelConfig(num_classes=1000)).eval()
-    else:
-        model = adapcli.load(adapcli.packaged())
-    result = {str(batch): measure(model, batch, arguments.rounds) for batch in arguments.batches}
+    result = run(made(arguments.size), arguments)
     if arguments.json:
-        print(json.dumps({"schema_version": 1, "size": arguments.size, "continued_over_direct": result}))
+        print(json.dumps({"schema_version": 2, "size": arguments.size, **result}))
         return
-    for batch, ratios in result.items():
-        told = ", ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items())
-        print(f"batch {batch}: continued over direct: {told}")
+    for part, found in result.items():
+        for name, numbers in found.items():
+            told = ", ".join(f"{what} {number:.3g}" for what, number in numbers.items())
+            print(f"{part}, {name}: {told}")
+
+
+PARTS = ("continue", "memory", "exits", "choices")
+
+
+def made(size: str) -> AdaPerceiver:
+    if size == "packaged":
+        return adapcli.load(adapcli.packaged())
+    return AdaPerceiver(ModelConfig(**({"num_classes": 1000} if size == "published" else TINY))).eval()
+
+
+def run(model: AdaPerceiver, arguments: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    if "continue" in arguments.parts:
+        found = {f"batch {batch}": measure(model, batch, arguments.rounds) for batch in arguments.batches}
+        result["continued over direct"] = found
+    if "memory" in arguments.parts:
+        found = {f"batch {batch}": memory(model, batch) for batch in arguments.batches}
+        result["peak memory over 1.5 x direct + caches"] = found
+    routed_parts = [part for part in ("exits", "choices") if part in arguments.parts]
+    if routed_parts:
+        result["routed"] = routed.report(
+            model, routed_parts, samples=arguments.samples, batch=arguments.batch, rounds=arguments.rounds
+        )
+    return result
 
 
 if __name__ == "__main__":
