@@ -38,7 +38,11 @@ PACKAGES = (
 SMALL_MODEL_FLOPS = 1e9
 """Below this cost of the full configuration, one thread is the faster choice."""
 
-EXTRAS = {"hub": ("huggingface_hub",), "export": ("onnx", "onnxscript", "onnxruntime")}
+EXTRAS = {
+    "hub": ("huggingface_hub",),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "timm": ("timm", "torchvision"),
+}
 """Optional extras and the packages they bring."""
 
 
