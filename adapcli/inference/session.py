@@ -44,6 +44,7 @@ class AnytimeSession:
         self.tokens, self.depth = 0, 0
         """Latent tokens computed, and blocks that all of them have passed; 0 before the first `extend`."""
         self.image_size = (x.shape[2], x.shape[3])
+        self._rotation: Tensor | None = None
         patches = model.embed(x)
         self._state = State(torch.zeros(len(x), dtype=torch.int64, device=x.device))
         self._state.source = model.read_head.source(patches)
@@ -87,8 +88,8 @@ class AnytimeSession:
         self._check(tokens, depth)
         if tokens > self.tokens:
             self._add_tokens(tokens)
-        while self.depth < depth:
-            self._deepen()
+        if depth > self.depth:
+            self._deepen(depth)
         return self
 
     @torch.no_grad()
@@ -217,14 +218,12 @@ class AnytimeSession:
     def _add_tokens(self, tokens: int) -> None:
         """Bring the new tokens alone to the depth at hand."""
         state, first = self._state, self.tokens
-        rotation = self.model.rotation(tokens)[:, first:]
+        rotation, ends = self._turned(tokens)
+        rotation = rotation[:, first:]
         assert state.source is not None
         start = z = self.model.read_from(state.source, rotation)
-        ends = self._ends(tokens)
         try:
-            for i, (block, hidden) in enumerate(zip(self._blocks(), self._hidden(), strict=False)):
-                if i == self.depth:
-                    break
+            for i, (block, hidden) in enumerate(self._blocks()[: self.depth]):
                 z, state.blocks[i] = block.extend(z, rotation, ends, hidden, state.blocks[i])
         except BaseException:  # out of memory, or interrupted: as it was before
             state.blocks = [KeysValues(k[:, :, :first], v[:, :, :first]) for k, v in state.blocks]
@@ -236,26 +235,28 @@ class AnytimeSession:
             state.source = None
         self.tokens = tokens
 
-    def _deepen(self) -> None:
-        state = self._state
-        assert state.latents is not None
-        block, hidden = self._blocks()[self.depth], self._hidden()[self.depth]
-        rotation = self.model.rotation(self.tokens)
-        state.latents, present = block.extend(state.latents, rotation, self._ends(self.tokens), hidden, None)
-        if self.caches:
-            state.blocks.append(present)
-        self.depth += 1
+    def _deepen(self, depth: int) -> None:
+        """Bring all tokens to `depth`."""
+        state, (rotation, ends) = self._state, self._turned(self.tokens)
+        for block, hidden in self._blocks()[self.depth : depth]:
+            assert state.latents is not None
+            state.latents, present = block.extend(state.latents, rotation, ends, hidden, None)
+            if self.caches:
+                state.blocks.append(present)
+            self.depth += 1
 
-    def _blocks(self) -> list[Block]:
-        return [block for block in self.model.blocks if isinstance(block, Block)]
+    def _turned(self, tokens: int) -> tuple[Tensor, tuple[int, ...]]:
+        """Rotations of a run of so many tokens, and where the mask's groups end."""
+        if self._rotation is None or self._rotation.shape[1] != tokens:
+            self._rotation = self.model.rotation(tokens)
+        return self._rotation, group_ends(tokens, self.model.config.token_granularities)
 
-    def _hidden(self) -> tuple[int, ...]:
-        """FFN hidden units of every block."""
+    def _blocks(self) -> list[tuple[Block, int]]:
+        """Every block that can be run, and how many of its FFN's hidden units."""
         depth = self.model.config.depth if isinstance(self.width, int) else len(self.width)
-        return self.model.config.block_hidden(self._at(1, depth))
-
-    def _ends(self, tokens: int) -> tuple[int, ...]:
-        return group_ends(tokens, self.model.config.token_granularities)
+        hidden = self.model.config.block_hidden(self._at(1, depth))
+        blocks = (block for block in self.model.blocks if isinstance(block, Block))
+        return list(zip(blocks, hidden, strict=False))
 
 
 def _check_width(model: AdaPerceiver, width: int | tuple[int, ...]) -> None:

@@ -143,7 +143,7 @@ def ratio(rates: Rates, ours: str, rival: str) -> float:
 def report(
     model: AdaPerceiver, parts: Sequence[str], *, samples: int, batch: int, rounds: int
 ) -> dict[str, dict[str, float]]:
-    """`exits` and `choices` as the published oracle data have them; empty where these are not there, or do not fit."""
+    """`exits` and `choices` over the published oracle data; empty where these are not there."""
     found, size, c = oracle.needed(), model.config.image_size, model.config
     images = oracle.on_axes_of(c, found) if found else None
     if images is None:
