@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapcli.commands.checkpoints import open_checkpoint
-from adapcli.commands.options import Checkpoint, Device, Json, Overwrite, Quiet, RunFolder, Threads, whole
+from adapcli.commands.options import (
+    Checkpoint,
+    Compile,
+    Device,
+    Dtype,
+    Json,
+    Overwrite,
+    Quiet,
+    RunFolder,
+    Threads,
+    whole,
+)
 from adapcli.commands.sweep import Axis, Numbers
 from adapcli.commands.units import bytes_text, seconds_text
 from adapcli.console import Console
@@ -15,20 +26,12 @@ if TYPE_CHECKING:
     from adapcli.measure.bench import Bench, Row
     from adapcli.run import Run
 
-DTYPES = ("float32", "bfloat16")
 WHICH = ("auto", "all", "front")
 
 
 def batches(text: str) -> Numbers:
     """Batch sizes such as 1,16, each from 1 to 65536."""
     return Numbers(sorted({whole(1, 65536)(part) for part in text.split(",")}))
-
-
-def dtype_name(text: str) -> str:
-    """One of DTYPES; BadParameter naming them otherwise."""
-    if text not in DTYPES:
-        raise typer.BadParameter(f"{text!r}: allowed are {', '.join(DTYPES)}")
-    return text
 
 
 def which_name(text: str) -> str:
@@ -39,11 +42,12 @@ def which_name(text: str) -> str:
 
 
 Batches = Annotated[Any, typer.Option("--batch", parser=batches, metavar="N,N,...", help="Batch sizes.")]
-Dtype = Annotated[
-    str, typer.Option("--dtype", parser=dtype_name, metavar="NAME", help="float32 or bfloat16.")
-]
 Rounds = Annotated[
     int, typer.Option("--rounds", parser=whole(3, 10**4), metavar="N", help="Measurements of each.")
+]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option("--policy", metavar="NAME", help="These policies alone, by name in the run or by place."),
 ]
 Which = Annotated[
     str,
@@ -64,7 +68,8 @@ def bench(
     device: Device = "auto",
     threads: Threads = None,
     rounds: Rounds = 15,
-    compile: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
+    compile: Compile = False,
+    policy: Policies = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what and how long.")] = False,
     overwrite: Overwrite = False,
     run: RunFolder = None,
@@ -83,23 +88,25 @@ def bench(
     from adapcli.measure.selection import restricted
     from adapcli.measure.workloads import prepared
     from adapcli.model.flops import flops
+    from adapcli.model.precision import resolve_dtype
     from adapcli.run import Run
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt or _recorded(console, folder))
     kept = Benched.open(folder, model, source, overwrite=overwrite)
     set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
+    own, name = prepared(model, where, compiled=compile), device_name(describe(where))
     grid = restricted(kept.rows or model.config.space, tokens=tokens, widths=widths, depths=depths)
-    name, watch = device_name(describe(where)), Stopwatch(rounds)
-    job = Bench(prepared(model, where, dtype), grid, batch, name, dtype, compile, watch)
+    job = Bench(own, grid, batch, name, resolve_dtype(dtype, where), compile, Stopwatch(rounds))
     plan = _plan(job, "all" if which == "auto" and (tokens or widths or depths) else which, kept)
-    console.say(f"{plan['measured']}: about {seconds_text(plan['seconds'])} on {name}")
+    plan["policies"] = kept.add_policies(job, model, policy, console.warn)
+    console.say(_told(plan, name))
     if dry_run:
         return console.result(plan)
     with console.progress("bench") as progress:
         rows = job.run(progress)
     kept.save(job, rows)
-    folder.record(bench={"device": name, "dtype": dtype, "checkpoint": source})
+    folder.record(bench={"device": name, "checkpoint": source})
     _show(console, job, rows, kept)
     console.result({"bench": folder.bench, **plan, "rows": rows})
 
@@ -135,6 +142,12 @@ def _plan(job: "Bench", which: str, kept: "Benched") -> dict[str, Any]:
     return {"measured": told, "configurations": len(job.configurations), "seconds": expected}
 
 
+def _told(plan: dict[str, Any], name: str) -> str:
+    more = ", and more for these" if plan["policies"] else ""
+    policies = f", and {', '.join(plan['policies'])}" if plan["policies"] else ""
+    return f"{plan['measured']}{policies}: about {seconds_text(plan['seconds'])}{more} on {name}"
+
+
 def _show(console: Console, job: "Bench", rows: "list[Row]", kept: "Benched") -> None:
     shown = {str(c) for c in (*kept.front, job.model.full_configuration)}
     for batch in job.batches:
@@ -147,6 +160,7 @@ def _show(console: Console, job: "Bench", rows: "list[Row]", kept: "Benched") ->
                 f"{kept.run.command('search')} --latency-target MS")  # fmt: skip
 
 
+NAMES = {"direct": "direct: model(x)", "static": "{}", "policy": "policy {}"}
 COLUMNS = ("", "ms per batch", "quartiles", "samples/s", "peak memory", "against direct")
 
 
@@ -159,7 +173,7 @@ def _lines(rows: "list[Row]", shown: set[str]) -> list[list[str]]:
     policies = [row for row in rows if row.kind == "policy"]
     return [
         [
-            row.name if row.kind != "direct" else "direct: model(x)",
+            NAMES[row.kind].format(row.name),
             f"{row.median_ms:.3g}",
             f"{row.q25_ms:.3g} .. {row.q75_ms:.3g}",
             f"{row.samples_per_s:.4g}",

@@ -1,16 +1,23 @@
 """What a run folder offers a bench, and what it keeps of one."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapcli.measure.bench import Bench, Row
+    from torch import Tensor
+
+    from adapcli.measure.bench import Bench, Job, Row
     from adapcli.measure.record import Measurement, Record
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
     from adapcli.space import Configuration
     from policies.table import OutcomeTable
+
+STREAM_S, POLICY_IMAGES = 2.0, 256
+"""A policy is timed on as many images as the full configuration answers in this time, at most so many."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,51 @@ class Benched:
 
         named = {row: configuration for configuration, row in self.rows.items()}
         return [] if self.table is None else [named[row] for row in static_front(self.table)]
+
+    def add_policies(
+        self, job: "Bench", model: "AdaPerceiver", names: "Sequence[str] | None", warn: Callable[[str], None]
+    ) -> list[str]:
+        """Let the bench measure policies: those named, else all of the run that can; returns which.
+
+        Errors of those named are raised, of others told to `warn`.
+        """
+        from adapcli.commands.policies import open_policy
+        from adapcli.errors import AdapError
+        from adapcli.inference.workload import policy_job
+
+        makers: dict[str, Callable[[int], Job]] = {}
+        for name in self.run.policy_names() if names is None else names:
+            try:
+                policy, images = open_policy(name, self.run, model), self._images(job)
+                makers[name] = partial(_job_at, policy_job, name, policy, job, images)
+                makers[name](1)
+            except AdapError as error:
+                if names is not None:
+                    raise
+                warn(f"policy {name} is left out: {error.message}")
+        job.extra = lambda batch: [make(batch) for make in makers.values()]
+        return list(makers)
+
+    def _images(self, job: "Bench") -> "Tensor":
+        """The first test images of the data that the table was made from: what policies are timed on."""
+        from adapcli.data.dataset import open_dataset
+        from adapcli.errors import FileError
+
+        data = None if self.table is None else self.table.meta.get("data")
+        if not isinstance(data, dict) or not {"name", "seed"} <= set(data):
+            raise FileError(
+                f"{self.run.table} does not say which images", f"run `{self.run.command('sweep')}` first"
+            )
+        found = open_dataset(
+            str(data["name"]),
+            split="test",
+            preprocessing=job.model.preprocessing,
+            limit=job.affordable(STREAM_S, POLICY_IMAGES),
+            seed=data["seed"],
+            class_names=job.model.class_names or None,
+            split_by=str(data.get("split_by", "auto")),
+        )
+        return found.batch(0, len(found)).images.to(job.model.device)
 
     def save(self, job: "Bench", rows: "list[Row]") -> "Record":
         """Write the table's latencies, if there is a table, and bench.json; returns all that is kept."""
@@ -104,3 +156,9 @@ def _measurement(job: "Bench", batch: int, rows: "list[Row]") -> "Measurement":
         protocol=protocol,
         rows=tuple(row for row in rows if row.batch == batch),
     )
+
+
+def _job_at(
+    make: "Callable[..., Job]", name: str, policy: object, job: "Bench", images: "Tensor", batch: int
+) -> "Job":
+    return make(name, policy, job.model, images, batch, job.dtype)

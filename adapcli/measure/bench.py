@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +13,15 @@ from torch import Tensor
 
 from adapcli.measure.latency import Stopwatch, Timing, synchroniser
 from adapcli.measure.memory import held_bytes, peak_bytes
-from adapcli.measure.workloads import Direct, Static, compiled, images
+from adapcli.measure.workloads import Direct, Static, images, in_dtype
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.precision import dtype_name
 from adapcli.space import Configuration
 from policies.table.latency import COLUMNS, Condition
 
 Kind = Literal["static", "direct", "policy"]
 Progress = Callable[[int, int, str], object]
-
-COMPILE_S = 10.0
-"""What one compilation takes, roughly, on one processor."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ class Job:
 class Row:
     """What was measured of one job under one condition; times in ms per batch.
 
-    peak_memory_bytes: what its tensors take at the most: weights, input, and all that one call allocates.
+    samples: how many a measurement runs; peak_memory_bytes: what tensors take at the most: weights, input,
+    and all that one call allocates.
     """
 
     kind: Kind
@@ -58,6 +57,7 @@ class Row:
     samples_per_s: float
     peak_memory_bytes: int
     rounds: int
+    samples: int
     tokens: int | None = None
     width: int | None = None
     depth: int | None = None
@@ -72,16 +72,17 @@ class Row:
 
 @dataclass
 class Bench:
-    """A model on its device and in its type, the configurations and batch sizes to measure.
+    """A model on its device, the configurations and batch sizes to measure.
 
-    device_name: what tells this machine's device from others'. extra: makes further jobs for a batch size.
+    device_name: what tells this machine's device from others'. compiled: whether the model's blocks are.
+    extra: makes further jobs for a batch size.
     """
 
     model: AdaPerceiver
     configurations: Sequence[Configuration]
     batches: Sequence[int]
     device_name: str
-    dtype: str = "float32"
+    dtype: torch.dtype = torch.float32
     compiled: bool = False
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     extra: Callable[[int], list[Job]] = lambda batch: []
@@ -93,9 +94,10 @@ class Bench:
 
     def condition(self, batch: int) -> Condition:
         """What rows of this batch size are measured under."""
-        return Condition(batch, self.device_name, self.dtype, torch.get_num_threads(), self.compiled)
+        return Condition(
+            batch, self.device_name, dtype_name(self.dtype), torch.get_num_threads(), self.compiled
+        )
 
-    @torch.inference_mode()
     def run(self, progress: Progress = lambda done, total, note: None) -> list[Row]:
         """Measure every job: memory one by one, then time in interleaved rounds over all batch sizes.
 
@@ -115,40 +117,44 @@ class Bench:
 
     def _jobs(self, progress: Progress) -> list[Job]:
         """The direct model, every configuration, and the extra jobs, at every batch size."""
-        made: list[Job] = []
-        total = len(self.batches) * (len(self.configurations) + 1)
-        for batch in self.batches:
-            x = images(self.model, batch)
-            forwards: list[Direct | Static] = [Direct(self.model), *self._statics.values()]
-            for forward in forwards:
-                if self.compiled:
-                    progress(len(made), total, "compiling")
-                made.append(self._job(forward, x))
-        return made + [job for batch in self.batches for job in self.extra(batch)]
+        forwards: list[Direct | Static] = [Direct(self.model)]
+        forwards += [Static(self.model, configuration) for configuration in self.configurations]
+        made = [self._job(forward, x) for x in self._inputs for forward in forwards]
+        made += [job for batch in self.batches for job in self.extra(batch)]
+        for done, job in enumerate(made if self.compiled else ()):
+            progress(done, len(made), "compiling")
+            job.call()
+        return made
 
     @cached_property
-    def _statics(self) -> dict[Configuration, Static]:
-        return {c: Static(self.model, c) for c in self.configurations}
+    def _inputs(self) -> list[Tensor]:
+        return [images(self.model, batch) for batch in self.batches]
 
     def _job(self, forward: Direct | Static, x: Tensor) -> Job:
-        call = partial(compiled(forward) if self.compiled else forward, x)
-        if self.compiled:
-            call()
-        if isinstance(forward, Direct):
-            held = held_bytes(self.model, x)
-            return Job("direct", "direct", len(x), len(x), call, held, self.model.full_configuration)
-        held = held_bytes(self.model, x, *forward.tensors())
-        name = str(forward.configuration)
-        return Job("static", name, len(x), len(x), call, held, forward.configuration)
+        return Job(
+            "direct" if isinstance(forward, Direct) else "static",
+            forward.name,
+            len(x),
+            len(x),
+            in_dtype(forward, x, self.dtype),
+            held_bytes(self.model, x, *forward.tensors()),
+            forward.configuration,
+        )
 
-    @torch.inference_mode()
     def expected_s(self, configurations: Sequence[Configuration] | None = None) -> float:
-        """About how long `run` takes for these configurations, from the pace of a few at the least batch."""
+        """About how long `run` takes for these configurations, from the pace of a few at the least batch.
+
+        Compilation and the extra jobs are not in it.
+        """
         chosen = self.configurations if configurations is None else configurations
         pace = self._pace
         times = [pace(c, batch) for c in (*chosen, self.model.full_configuration) for batch in self.batches]
-        expected = sum(self.stopwatch.expected_s(seconds) + 2 * seconds for seconds in times)
-        return expected + self.compiled * COMPILE_S * len(times)
+        return sum(self.stopwatch.expected_s(seconds) + 2 * seconds for seconds in times)
+
+    def affordable(self, seconds: float, most: int) -> int:
+        """How many samples, 16 to `most`, the full configuration answers one by one in about this time."""
+        one = self._pace(self.model.full_configuration, 1)
+        return min(most, max(16, int(seconds / one)))
 
     @cached_property
     def _pace(self) -> Callable[[Configuration, int], float]:
@@ -158,7 +164,10 @@ class Bench:
         few = extremes(self.configurations)
         least = min(self.batches)
         x = images(self.model, least)
-        seconds = [self.stopwatch.pace(partial(self._statics[c], x)) for c in few]
+        calls = [in_dtype(Static(self.model, c), x, self.dtype) for c in few]
+        for call in calls if self.compiled else ():
+            call()
+        seconds = [self.stopwatch.pace(call) for call in calls]
 
         def parts(c: Configuration, batch: int) -> list[float]:
             work = flops(self.model.config, c, self.model.preprocessing.size, "folded", "block")
@@ -203,5 +212,6 @@ def _row(job: Job, timing: Timing, peak: int) -> Row:
         samples_per_s=1000 * job.batch / median if median > 0 else math.inf,
         peak_memory_bytes=peak,
         rounds=timing.rounds,
+        samples=job.samples,
         **axes,
     )

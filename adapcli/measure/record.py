@@ -59,12 +59,16 @@ class Record:
         path = Path(folder) / NAME
         content = read_json(path)
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            raise FileError(f"{path}: not a bench of version {SCHEMA_VERSION}", "measure again: adap bench")
+            raise FileError(
+                f"{path}: not a bench of version {SCHEMA_VERSION}", "measure again: adap bench --overwrite"
+            )
         try:
             found = tuple(map(_measurement, content["measurements"]))
             return cls({name: str(content["checkpoint"][name]) for name in ("path", "fingerprint")}, found)
         except (KeyError, TypeError, AttributeError) as error:
-            raise FileError(f"{path}: not a usable bench: {error}", "measure again: adap bench") from error
+            raise FileError(
+                f"{path}: not a usable bench: {error}", "measure again: adap bench --overwrite"
+            ) from error
 
 
 def _measurement(content: Mapping[str, Any]) -> Measurement:

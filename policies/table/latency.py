@@ -90,7 +90,7 @@ def check(latency: pd.DataFrame, n_configs: int, source: str) -> None:
     """FileError, naming the row or column, unless `latency` has every column with values that can be."""
     missing = [name for name in COLUMNS if name not in latency.columns]
     if missing:
-        raise FileError(f"{source}: column {missing[0]} is missing", "measure again: adap bench")
+        raise FileError(f"{source}: column {missing[0]} is missing", "measure again: adap bench --overwrite")
     for name in COLUMNS:
         if name in WHOLE:
             _check_numbers(latency[name], f"{source}: column {name}", whole=True)
