@@ -66,18 +66,22 @@ class Benched:
         """
         from adapcli.commands.policies import open_policy
         from adapcli.errors import AdapError
-        from adapcli.inference.workload import policy_job
 
+        known = self.run.policy_names() if names is None else names
+        if not known:
+            return []
+        images = self._images(job)
         makers: dict[str, Callable[[int], Job]] = {}
-        for name in self.run.policy_names() if names is None else names:
+        for name in known:
             try:
-                policy, images = open_policy(name, self.run, model), self._images(job)
-                makers[name] = partial(_job_at, policy_job, name, policy, job, images)
-                makers[name](1)
+                make = partial(_policy_job, name, open_policy(name, self.run, model), job, images)
+                make(1)
             except AdapError as error:
                 if names is not None:
                     raise
                 warn(f"policy {name} is left out: {error.message}")
+            else:
+                makers[name] = make
         job.extra = lambda batch: [make(batch) for make in makers.values()]
         return list(makers)
 
@@ -158,7 +162,7 @@ def _measurement(job: "Bench", batch: int, rows: "list[Row]") -> "Measurement":
     )
 
 
-def _job_at(
-    make: "Callable[..., Job]", name: str, policy: object, job: "Bench", images: "Tensor", batch: int
-) -> "Job":
-    return make(name, policy, job.model, images, batch, job.dtype)
+def _policy_job(name: str, policy: object, job: "Bench", images: "Tensor", batch: int) -> "Job":
+    from adapcli.inference.workload import policy_job
+
+    return policy_job(name, policy, job.model, images, batch, job.dtype)
