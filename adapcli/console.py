@@ -136,7 +136,8 @@ def _bar(label: str) -> Iterator[Progress]:
         rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
         rich_progress.TextColumn("{task.fields[note]}", markup=False),
     )
-    with rich_progress.Progress(*columns, console=RichConsole(stderr=True)) as display:
+    # Rich would send what is printed meanwhile to its own console: data would leave stdout for stderr.
+    with rich_progress.Progress(*columns, console=RichConsole(stderr=True), redirect_stdout=False) as display:
         task = display.add_task(label, total=None, note="")
 
         def advance(done: int, total: int, note: str = "") -> None:

@@ -1,0 +1,81 @@
+"""One configuration per image, decided from what is known before the model runs, within a budget."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapcli.data.features import feature_flops, feature_names, image_features
+from adapcli.errors import FileError, InfeasibleError
+from adapcli.inference.anytime import configuration_at
+from adapcli.model.flops import flops
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.space import Configuration
+from policies.live import Chooser
+
+
+class Choosing:
+    """What `GroupedRun` asks for configurations: a chooser's answers, cut down to a budget.
+
+    over_budget: images so far whose configuration was cut down.
+    """
+
+    def __init__(self, model: AdaPerceiver, chooser: Chooser, *, max_flops: float | None = None) -> None:
+        """FileError for a feature that pictures do not have, UsageError for what the model cannot run."""
+        self.model, self.chooser, self.over_budget = model, chooser, 0
+        self._budget = np.inf if max_flops is None else max_flops
+        self._columns = _columns(chooser)
+        self._grid = [configuration_at(chooser.grid, at) for at in range(len(chooser.grid))]
+        for configuration in self._grid:
+            model.config.check(configuration)
+        self._within = cache(self._cut)
+
+    def __call__(self, images: Tensor) -> Sequence[Configuration]:
+        """Images (n, channels, height, width) -> n configurations; InfeasibleError if none is so cheap."""
+        size = (images.shape[2], images.shape[3])
+        wanted = [self._grid[at] for at in self.chooser.choose(self._features(images)).tolist()]
+        allowed = [self._within(configuration, size) for configuration in wanted]
+        self.over_budget += sum(a != w for a, w in zip(allowed, wanted, strict=True))
+        return allowed
+
+    def own_flops(self, size: tuple[int, int]) -> int:
+        """What deciding costs for one image of (height, width): features and the chooser's computation."""
+        looking = feature_flops(size, self.model.config.in_channels) if self._columns else 0
+        return looking + self.chooser.own_flops
+
+    def _features(self, images: Tensor) -> np.ndarray:
+        if not self._columns:
+            return np.empty((len(images), 0), np.float32)
+        with torch.no_grad():
+            return image_features(images)[:, self._columns].cpu().numpy()
+
+    def _cut(self, wanted: Configuration, size: tuple[int, int]) -> Configuration:
+        """The dearest within the budget of those in the grid that are nowhere larger than what is wanted."""
+        costs = {c: executed_flops(self.model, c, size) + self.own_flops(size) for c in self._grid}
+        if costs[wanted] <= self._budget:
+            return wanted
+        cheap = [c for c in self._grid if costs[c] <= self._budget]
+        if not cheap:
+            raise InfeasibleError(
+                f"budget of {self._budget:.4g} FLOPs: the cheapest costs {min(costs.values()):.4g}"
+            )
+        smaller = [c for c in cheap if c.tokens <= wanted.tokens and c.depth <= wanted.depth
+                   and all(a <= b for a, b in zip(c.widths(), wanted.widths(), strict=False))]  # fmt: skip
+        return max(smaller or cheap, key=costs.__getitem__)
+
+
+def executed_flops(model: AdaPerceiver, configuration: Configuration, size: tuple[int, int]) -> int:
+    """FLOPs of one image of (height, width), as executed here, up to and with one readout."""
+    return flops(model.config, configuration, size, readout="folded", attention="block")
+
+
+def _columns(chooser: Chooser) -> list[int]:
+    position = {name: at for at, name in enumerate(feature_names())}
+    missing = [name for name in chooser.feature_names if name not in position]
+    if missing:
+        raise FileError(
+            f"the policy needs {len(missing)} features that pictures do not have, first {missing[0]!r}"
+        )
+    return [position[name] for name in chooser.feature_names]
