@@ -1,8 +1,7 @@
 """Every configuration was scored already, so looking at all of them costs less than sampling a few."""
 
 from adapcli.search.landscape import Landscape
-from adapcli.search.objectives import Objective
-from adapcli.search.objectives import objective as named
+from adapcli.search.objectives import Objective, resolved
 from adapcli.search.result import SearchResult, assemble
 from adapcli.search.target import Target
 from policies.table import OutcomeTable
@@ -16,5 +15,5 @@ def exhaustive(
     Chosen on the calibration split, reported on the test split. Raises InfeasibleError, telling the feasible
     range, if nothing meets the target, and FileError if a split is empty.
     """
-    landscape = Landscape.of(table, named(objective) if isinstance(objective, str) else objective)
+    landscape = Landscape.of(table, resolved(objective, table))
     return assemble(landscape, landscape.eligible, target or Target())

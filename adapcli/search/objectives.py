@@ -34,7 +34,7 @@ def _column(name: str) -> Costs:
 
 
 def _latest_latency(table: OutcomeTable) -> Floats:
-    return objective("latency", conditions_of(table, batch=1)[-1]).values(table)
+    return resolved("latency", table).values(table)
 
 
 OBJECTIVES = {
@@ -62,6 +62,14 @@ def objective(name: str, condition: Condition | None = None) -> Objective:
         return found.spread(getattr(found, column), table.n_configs)
 
     return Objective(name, column, unit, values, condition)
+
+
+def resolved(given: str | Objective, table: OutcomeTable) -> Objective:
+    """An objective by name, or one as it is; latency by name is the latest that was measured at batch 1."""
+    found = objective(given) if isinstance(given, str) else given
+    if found.values is not _latest_latency:
+        return found
+    return objective("latency", conditions_of(table, batch=1)[-1])
 
 
 def conditions_of(

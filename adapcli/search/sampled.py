@@ -11,8 +11,7 @@ import numpy as np
 from adapcli.errors import FileError, InfeasibleError, UsageError
 from adapcli.search.axes import Axes
 from adapcli.search.landscape import Indices, Landscape
-from adapcli.search.objectives import Objective
-from adapcli.search.objectives import objective as named
+from adapcli.search.objectives import Objective, resolved
 from adapcli.search.result import SearchResult, StudySummary, assemble
 from adapcli.search.study import open_study, repair_journal
 from adapcli.search.target import Target
@@ -52,7 +51,7 @@ def sampled(
     if study is not None and ":/" in str(study):
         raise UsageError(f"study {study}: expected a file, not an address")
     target = target or Target()
-    landscape = Landscape.of(table, named(objective) if isinstance(objective, str) else objective)
+    landscape = Landscape.of(table, resolved(objective, table))
     search = _Search(landscape, target.within(landscape, landscape.eligible), target)
     torn = repair_journal(study) if study else ""
     if torn:
