@@ -40,6 +40,7 @@ ROWS = {
     "checkpoint of another task -> 3, which": [
         "sweep/test_commands.py::test_a_checkpoint_of_another_task",
         "sweep/test_commands.py::test_a_checkpoint_of_other_classes",
+        "bad_inputs/test_predict.py::test_a_checkpoint_of_another_task",
     ],
     "--flops-target nan, inf, -1, 0, 0,7, 70 -> 2, write 0.7": [
         "test_cli.py::test_a_fraction_is_in_zero_to_one",
@@ -54,13 +55,18 @@ ROWS = {
         "bad_inputs/test_data_folders.py::test_folders_without_the_data",
         "bad_inputs/test_data_folders.py::test_a_folder_that_may_not_be_read",
         "bad_inputs/test_data_folders.py::test_ways_to_split_that_do_not_go",
+        "bad_inputs/test_predict.py::test_a_folder_without_pictures",
+        "bad_inputs/test_predict.py::test_nothing_on_stdin",
     ],
     "corrupt, huge, empty picture, a folder as picture -> skipped and counted; 3 if all are": [
         "bad_inputs/test_data_folders.py::test_damaged_pictures_are_left_out_and_counted",
         "bad_inputs/test_data_folders.py::test_nothing_but_damaged_pictures",
+        "bad_inputs/test_predict.py::test_a_picture_that_cannot_be_read",
+        "bad_inputs/test_predict.py::test_a_path_with_a_zero_byte_or_too_long_on_stdin",
     ],
     "CMYK, LA, palette, 16-bit, turned, animated pictures -> 0": [
-        "bad_inputs/test_data_folders.py::test_unusual_pictures_work"
+        "bad_inputs/test_data_folders.py::test_unusual_pictures_work",
+        "bad_inputs/test_predict.py::test_unusual_pictures_work",
     ],
     "--tokens 0, --tokens 33, --depths 99 -> 2, the allowed values": [
         "sweep/test_commands.py::test_bad_options"
@@ -84,6 +90,8 @@ ROWS = {
         "bad_inputs/test_output.py::test_a_file_in_the_place_of_results",
         "bad_inputs/test_output.py::test_a_file_in_the_place_of_small_results",
         "bad_inputs/test_tables.py::test_a_run_folder_that_is_a_file",
+        "bad_inputs/test_predict.py::test_a_full_disk_leaves_the_earlier_file",
+        "bad_inputs/test_predict.py::test_nothing_is_written_where_nothing_can_be_read",
     ],
     "--resume with another checkpoint or size -> 3, which fields differ": [
         "bad_inputs/test_tables.py::test_a_sweep_of_something_else_is_not_resumed",
@@ -107,6 +115,15 @@ ROWS = {
     "stranger's zip of stable-baselines3 -> 3, nothing was run": [
         "bad_inputs/test_checkpoints.py::test_a_zip_of_stable_baselines_is_no_checkpoint",
         "bad_inputs/test_policies.py::test_a_kept_policy_that_is_damaged_is_refused_and_never_run",
+        "bad_inputs/test_predict.py::test_a_zip_of_stable_baselines_in_place_of_a_policy",
+    ],
+    "policy of another checkpoint, not there, none that pictures can run -> 3, 3, 2": [
+        "bad_inputs/test_predict.py::test_a_policy_of_another_checkpoint",
+        "bad_inputs/test_predict.py::test_no_policy_at_all",
+        "bad_inputs/test_predict.py::test_a_policy_that_needs_a_table",
+    ],
+    "--max-flops 0, nan, 5X -> 2, write 5e6; below what runs -> 5": [
+        "bad_inputs/test_predict.py::test_wrong_arguments"
     ],
     "--algo foo, dqn with factored actions -> 2, allowed": [
         "bad_inputs/test_policies.py::test_wrong_arguments"
