@@ -30,7 +30,7 @@ class Choosing:
         self._grid = [configuration_at(chooser.grid, at) for at in range(len(chooser.grid))]
         for configuration in self._grid:
             model.config.check(configuration)
-        self._within = cache(self._cut)
+        self._costs, self._within = cache(self._all_costs), cache(self._cut)
 
     def __call__(self, images: Tensor) -> Sequence[Configuration]:
         """Images (n, channels, height, width) -> n configurations; InfeasibleError if none is so cheap."""
@@ -49,11 +49,15 @@ class Choosing:
         if not self._columns:
             return np.empty((len(images), 0), np.float32)
         with torch.no_grad():
-            return image_features(images)[:, self._columns].cpu().numpy()
+            return image_features(images).cpu().numpy()[:, self._columns]
+
+    def _all_costs(self, size: tuple[int, int]) -> dict[Configuration, int]:
+        own = self.own_flops(size)
+        return {c: executed_flops(self.model, c, size) + own for c in self._grid}
 
     def _cut(self, wanted: Configuration, size: tuple[int, int]) -> Configuration:
         """The dearest within the budget of those in the grid that are nowhere larger than what is wanted."""
-        costs = {c: executed_flops(self.model, c, size) + self.own_flops(size) for c in self._grid}
+        costs = self._costs(size)
         if costs[wanted] <= self._budget:
             return wanted
         cheap = [c for c in self._grid if costs[c] <= self._budget]
