@@ -17,6 +17,7 @@ _HOMES = {
     "ModelConfig": "adapcli.model.config",
     "Output": "adapcli.model.perceiver",
     "early_exit": "adapcli.model.early_exit",
+    "export": "adapcli.inference.export",
     "extract": "adapcli.inference.extract",
     "flops": "adapcli.model.flops",
     "load": "adapcli.model.checkpoint",

@@ -13,7 +13,8 @@ from adapcli.model.precision import as_written, wide
 
 
 def _as_image(features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
-    return features_BPF.transpose(1, 2).unflatten(2, grid)
+    batch, _, channels = features_BPF.shape
+    return features_BPF.transpose(1, 2).reshape(batch, channels, *grid)
 
 
 class ChannelNorm(nn.Module):

@@ -4,7 +4,9 @@ import pytest
 
 import adapcli
 
-ALL = pytest.mark.parametrize(("command", "name"), [("extract", "small"), ("extract", "small.pt")])
+WRITES = [("extract", "small"), ("extract", "small.pt"), ("export", "m.pt2")]
+WRITING = pytest.mark.parametrize(("command", "name"), WRITES)
+ALL = pytest.mark.parametrize(("command", "name"), [*WRITES, ("export", "m.onnx")])
 
 
 @ALL
@@ -36,12 +38,12 @@ def test_a_checkpoint_that_is_not_there(adap, tmp_path, command, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@ALL
+@WRITING
 def test_what_is_there_stays_unless_it_may_be_overwritten(
     adap, tmp_path, checkpoint, contents, command, name
 ):
-    words = [command, "--ckpt", checkpoint, "--tokens", "2", "-o", name]
-    assert adap(*words).code == 0
+    words = [command, "--ckpt", checkpoint, "--tokens", "1", "-o", name]
+    assert adap(*words, "--depth", "2").code == 0
     before = contents(tmp_path)
     adap(*words).refused(2, f"{name} exists already", "--overwrite")
     assert contents(tmp_path) == before
@@ -56,7 +58,8 @@ def test_a_folder_of_other_things_is_never_replaced(adap, tmp_path, checkpoint, 
     before = contents(tmp_path)
     ended = adap(command, "--ckpt", checkpoint, "-o", name, "--overwrite")
     assert ended.code in (1, 2)
-    assert "error: " in ended.err
+    assert ended.err.count("error: ") == 1
+    assert name in ended.err.partition("error: ")[2]
     assert contents(tmp_path) == before
 
 
@@ -77,8 +80,19 @@ def test_weights_alone_are_not_written(adap, tmp_path, checkpoint):
     assert list(tmp_path.iterdir()) == []
 
 
-@ALL
+@WRITING
 def test_a_full_disk_leaves_nothing_half(adap, tmp_path, checkpoint, disk_space, command, name):
     with disk_space(4096):
-        adap(command, "--ckpt", checkpoint, "-o", name).refused(1, "cannot write")
+        adap(command, "--ckpt", checkpoint, "--tokens", "1", "--depth", "1", "-o", name).refused(
+            1, "cannot write"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_that_are_not_known(adap, tmp_path, checkpoint):
+    words = ["export", "--ckpt", checkpoint, "-o"]
+    adap(*words, "m.trt").refused(2, "m.trt: cannot tell the format", "allowed: onnx, pt2")
+    adap(*words, "m.onnx", "--format", "tflite").refused(
+        2, "format 'tflite': not known", "allowed: onnx, pt2"
+    )
     assert list(tmp_path.iterdir()) == []
