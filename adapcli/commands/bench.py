@@ -18,7 +18,7 @@ from adapcli.commands.options import (
     whole,
 )
 from adapcli.commands.sweep import Axis, Numbers
-from adapcli.commands.units import bytes_text, seconds_text
+from adapcli.commands.units import bytes_text, percent_text, seconds_text
 from adapcli.console import Console
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def bench(
     what was measured before under the same conditions is replaced, other machines' measurements stay.
     """
     from adapcli.commands.benched import Benched
-    from adapcli.measure.bench import Bench
+    from adapcli.measure.bench import NOISY, Bench, spread
     from adapcli.measure.device import describe, device_name, resolve, set_threads, suggested_threads
     from adapcli.measure.latency import Stopwatch
     from adapcli.measure.selection import restricted
@@ -108,7 +108,11 @@ def bench(
     kept.save(job, rows)
     folder.record(bench={"device": name, "checkpoint": source})
     _show(console, job, rows, kept)
-    console.result({"bench": folder.bench, **plan, "rows": rows})
+    if (noise := spread(rows)) > NOISY:
+        console.warn(
+            f"noisy: quartiles {percent_text(noise)} apart; measure again while little else is running"
+        )
+    console.result({"bench": folder.bench, **plan, "spread": noise, "rows": rows})
 
 
 def _recorded(console: Console, folder: "Run") -> str | None:

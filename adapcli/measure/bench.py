@@ -20,6 +20,9 @@ from adapcli.model.precision import dtype_name
 from adapcli.space import Configuration
 from policies.table.latency import COLUMNS, Condition
 
+NOISY = 0.25
+"""A `spread` above this says that something else was running."""
+
 Kind = Literal["static", "direct", "policy"]
 Progress = Callable[[int, int, str], object]
 
@@ -183,6 +186,11 @@ def extremes(configurations: Sequence[Configuration]) -> list[Configuration]:
     shallow = max(ordered, key=lambda c: (-c.depth, c.tokens, c.widths()[0]))
     deep = max(ordered, key=lambda c: (c.depth, -c.tokens, -c.widths()[0]))
     return list(dict.fromkeys((ordered[0], ordered[-1], shallow, deep)))
+
+
+def spread(rows: Sequence[Row]) -> float:
+    """How noisy a bench was: the middle row's distance between the quartiles, as part of its median."""
+    return float(np.median([(row.q75_ms - row.q25_ms) / row.median_ms for row in rows]))
 
 
 def latency_rows(

@@ -1,10 +1,12 @@
 """What a bench runs answers as the model does, and what it tells is what it measured."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from adapcli.errors import FileError, UsageError
-from adapcli.measure.bench import Bench, Row, extremes, latency_rows
+from adapcli.measure.bench import Bench, Row, extremes, latency_rows, spread
 from adapcli.measure.latency import Stopwatch
 from adapcli.measure.record import Measurement, Record
 from adapcli.measure.selection import corners, restricted, rows_of, static_front
@@ -113,6 +115,11 @@ def test_static_rows_become_the_table_s_latency(make_model):
     assert frame["median_ms"].tolist() == [row.median_ms for row in rows if row.kind == "static"]
 
 
+def test_the_spread_is_that_of_the_middle_row():
+    rows = [replace(record().measurements[0].rows[0], q75_ms=1.5 + width) for width in (0.5, 0.2, 9.0)]
+    assert spread(rows) == pytest.approx(0.25)
+
+
 def test_extremes_and_corners(make_model):
     grid = list(make_model().config.space)
     assert [str(c) for c in extremes(grid)] == ["t1 w6 l1", "t8 w24 l3", "t8 w24 l1", "t1 w6 l3"]
@@ -161,12 +168,8 @@ def test_a_record_is_kept_and_found_again(tmp_path):
     assert found == record()
     assert found.of(bench_condition(1)).row("policy", "p").median_ms == 2
     assert found.of(bench_condition(2)) is None
-    same, other = (
-        record().measurements[0],
-        record()
-        .measurements[0]
-        .__class__(**{**vars(record().measurements[0]), "condition": bench_condition(2)}),
-    )
+    same = found.measurements[0]
+    other = replace(same, condition=bench_condition(2))
     assert found.adding([same]) == found
     assert [m.condition.batch for m in found.adding([other]).measurements] == [1, 2]
 

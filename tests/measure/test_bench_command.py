@@ -9,6 +9,7 @@ import adapcli
 from adapcli.commands import bench as command
 from adapcli.commands import benched
 from adapcli.main import main
+from adapcli.measure import bench as library
 from adapcli.measure import latency as stopwatch
 from adapcli.measure import selection
 from adapcli.measure.record import Record
@@ -129,6 +130,15 @@ def test_without_a_table_only_corners_are_left(adap, tmp_path, checkpoint):
     assert json.loads(out)["configurations"] == 8
     assert "the corners of 36 configurations, 8" in err
     assert code == 0
+
+
+def test_a_noisy_bench_is_said_to_be(adap, run, monkeypatch):
+    for limit, said in ((0.0, True), (1e9, False)):
+        monkeypatch.setattr(library, "NOISY", limit)
+        code, out, err = adap("bench", "--run", run, *QUICK, "--policy", "static", "--json")
+        assert code == 0
+        assert ("warning: noisy" in err) == said
+        assert json.loads(out)["spread"] > 0
 
 
 def test_defaults_are_the_library_s():

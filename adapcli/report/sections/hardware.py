@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from adapcli.measure.bench import Row
+from adapcli.measure.bench import NOISY, Row, spread
 from adapcli.measure.order import Comparison
 from adapcli.measure.record import Measurement
 from adapcli.report import labels
 from adapcli.report.document import Block, Drawing, Grid, Text
 from adapcli.report.figures.latency import latency as draw_latency
 from adapcli.report.findings import Findings
-from adapcli.report.units import MISSING, significant
+from adapcli.report.units import MISSING, percent, significant
 from policies.table import latency
 
 SHOWN, FRONT_SHOWN = 12, 7
@@ -51,13 +51,20 @@ def _grid(findings: Findings, name: str, measurements: Sequence[Measurement]) ->
             gain = direct.median_ms / row.median_ms if direct else float("nan")
             rows.append([label, str(row.batch), *_numbers(row), f"{gain:.2f}x"])
             records.append({"name": label, **_plain(row), "against_direct": gain})
-    last = measurements[-1]
-    caption = (
-        f"Measured on {labels.readable(last.condition.machine)}, {last.measured[:10]}: medians of "
-        f"{last.protocol.get('rounds')} interleaved rounds. Direct is the full configuration as published: "
-        "plain readout, dense attention. Peak memory is that of tensors, weights included"
-    )
+    caption = _caption(measurements[-1], [row for m in measurements for row in m.rows])
     return Grid(name, pd.DataFrame(records), COLUMNS, rows, caption, numeric=6, folded=len(rows) > 3 * SHOWN)
+
+
+def _caption(last: Measurement, rows: Sequence[Row]) -> str:
+    noise = spread(rows)
+    told = f"quartiles {percent(noise, 0)} apart as a rule"
+    if noise > NOISY:
+        told += ", which is noisy: measure again while little else is running"
+    return (
+        f"Measured on {labels.readable(last.condition.machine)}, {last.measured[:10]}: medians of "
+        f"{last.protocol.get('rounds')} interleaved rounds, {told}. Direct is the full configuration as "
+        "published: plain readout, dense attention. Peak memory is that of tensors, weights included"
+    )
 
 
 def _worth_showing(findings: Findings, measurement: Measurement) -> list[tuple[str, Row]]:
