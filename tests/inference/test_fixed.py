@@ -69,6 +69,12 @@ def test_what_is_not_run_is_not_held(make_model):
     }
 
 
+def test_positions_are_resampled_once(make_model):
+    """Exporters know no bicubic resampling with antialiasing."""
+    fixed = FixedModel(make_model(), Configuration(5, 13, 2), 24)
+    assert fixed.state_dict()["model.patch_embed.pos_embed"].shape == (1, 9, 24)
+
+
 def test_the_model_stays_as_it_is(make_model):
     model = make_model(task="depth", output_feat_dim=6, num_bins=5).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
