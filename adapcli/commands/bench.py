@@ -82,37 +82,39 @@ def bench(
     what was measured before under the same conditions is replaced, other machines' measurements stay.
     """
     from adapcli.commands.benched import Benched
-    from adapcli.measure.bench import NOISY, Bench, spread
-    from adapcli.measure.device import describe, device_name, resolve, set_threads, suggested_threads
-    from adapcli.measure.latency import Stopwatch
-    from adapcli.measure.selection import restricted
-    from adapcli.measure.workloads import prepared
+    from adapcli.measure.device import resolve, set_threads, suggested_threads
     from adapcli.model.flops import flops
-    from adapcli.model.precision import resolve_dtype
     from adapcli.run import Run
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt or _recorded(console, folder))
     kept = Benched.open(folder, model, source, overwrite=overwrite)
     set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
-    own, name = prepared(model, where, compiled=compile), device_name(describe(where))
-    grid = restricted(kept.rows or model.config.space, tokens=tokens, widths=widths, depths=depths)
-    job = Bench(own, grid, batch, name, resolve_dtype(dtype, where), compile, Stopwatch(rounds))
-    plan = _plan(job, "all" if which == "auto" and (tokens or widths or depths) else which, kept)
+    axes: dict[str, Any] = {"tokens": tokens, "widths": widths, "depths": depths}
+    job = kept.job(model, where, axes, batch, dtype=dtype, compiled=compile, rounds=rounds)
+    plan = _plan(job, "all" if which == "auto" and any(axes.values()) else which, kept)
     plan["policies"] = kept.add_policies(job, model, policy, console.warn)
-    console.say(_told(plan, name))
+    console.say(_told(plan, job.device_name))
     if dry_run:
         return console.result(plan)
     with console.progress("bench") as progress:
         rows = job.run(progress)
     kept.save(job, rows)
-    folder.record(bench={"device": name, "checkpoint": source})
+    folder.record(bench={"device": job.device_name, "checkpoint": source})
     _show(console, job, rows, kept)
-    if (noise := spread(rows)) > NOISY:
+    console.result({"bench": folder.bench, **plan, "spread": _noise(console, rows), "rows": rows})
+
+
+def _noise(console: Console, rows: "list[Row]") -> float:
+    """How far quartiles are apart; more than what is to be expected is said."""
+    from adapcli.measure.bench import NOISY, spread
+
+    found = spread(rows)
+    if found > NOISY:
         console.warn(
-            f"noisy: quartiles {percent_text(noise)} apart; measure again while little else is running"
+            f"noisy: quartiles {percent_text(found)} apart; measure again while little else is running"
         )
-    console.result({"bench": folder.bench, **plan, "spread": noise, "rows": rows})
+    return found
 
 
 def _recorded(console: Console, folder: "Run") -> str | None:

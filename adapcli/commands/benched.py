@@ -1,12 +1,13 @@
 """What a run folder offers a bench, and what it keeps of one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from adapcli.measure.bench import Bench, Job, Row
@@ -56,6 +57,29 @@ class Benched:
 
         named = {row: configuration for configuration, row in self.rows.items()}
         return [] if self.table is None else [named[row] for row in static_front(self.table)]
+
+    def job(
+        self,
+        model: "AdaPerceiver",
+        where: "torch.device",
+        axes: Mapping[str, Any],
+        batches: Sequence[int],
+        *,
+        dtype: str,
+        compiled: bool,
+        rounds: int,
+    ) -> "Bench":
+        """The table's configurations, else the model's grid, with the given values of the axes."""
+        from adapcli.measure.bench import Bench
+        from adapcli.measure.device import describe, device_name
+        from adapcli.measure.latency import Stopwatch
+        from adapcli.measure.selection import restricted
+        from adapcli.measure.workloads import prepared
+        from adapcli.model.precision import resolve_dtype
+
+        grid = restricted(self.rows or model.config.space, **axes)
+        name, own = device_name(describe(where)), prepared(model, where, compiled=compiled)
+        return Bench(own, grid, batches, name, resolve_dtype(dtype, where), compiled, Stopwatch(rounds))
 
     def add_policies(
         self, job: "Bench", model: "AdaPerceiver", names: "Sequence[str] | None", warn: Callable[[str], None]

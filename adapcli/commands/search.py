@@ -1,7 +1,7 @@
 """`adap search`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,17 +102,14 @@ def search(
         result = exhaustive(table, wanted.target, objective=wanted.objective)
     else:
         with console.progress(f"searching with {sampler}") as progress:
-            result = sampled(
-                table,
-                wanted.target,
-                objective=wanted.objective,
-                sampler=sampler,
-                trials=trials or TRIALS,
-                study=study,
-                seed=seed,
-                progress=progress,
-                warn=console.warn,
-            )
+            how: dict[str, Any] = {
+                "sampler": sampler,
+                "trials": trials or TRIALS,
+                "study": study,
+                "seed": seed,
+            }
+            how |= {"progress": progress, "warn": console.warn, "objective": wanted.objective}
+            result = sampled(table, wanted.target, **how)
     told = _keep(result, folder.search, overwrite=overwrite)
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
