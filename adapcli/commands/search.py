@@ -96,8 +96,6 @@ def search(
     table = OutcomeTable.load(folder.require("table"))
     limits = (flops_target, latency_target, memory_target)
     wanted = Asked(objective, *limits, min_score, batch, device, dtype).wanted(table, folder)
-    for line in wanted.told:
-        console.say(line)
     if sampler is None:
         result = exhaustive(table, wanted.target, objective=wanted.objective)
     else:
@@ -110,14 +108,19 @@ def search(
             }
             how |= {"progress": progress, "warn": console.warn, "objective": wanted.objective}
             result = sampled(table, wanted.target, **how)
-    told = _keep(result, folder.search, overwrite=overwrite)
+    told = [*wanted.told, _keep(result, folder.search, overwrite=overwrite)]
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
     warnings = _disagreements(result, table)
+    _tell(console, told, warnings)
+    console.result({**result.to_dict(), "warnings": warnings})
+
+
+def _tell(console: Console, remarks: list[str], warnings: list[str]) -> None:
     for line in warnings:
         console.warn(line)
-    console.say(told)
-    console.result({**result.to_dict(), "warnings": warnings})
+    for line in remarks:
+        console.say(line)
 
 
 def _disagreements(result: "SearchResult", table: "OutcomeTable") -> list[str]:
