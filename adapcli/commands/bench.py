@@ -94,7 +94,7 @@ def bench(
     job = kept.job(model, where, axes, batch, dtype=dtype, compiled=compile, rounds=rounds)
     plan = _plan(job, "all" if which == "auto" and any(axes.values()) else which, kept)
     plan["policies"] = kept.add_policies(job, model, policy, console.warn)
-    console.say(_told(plan, job.device_name))
+    console.say(_told(plan, job.device_name, compiled=compile))
     if dry_run:
         return console.result(plan)
     with console.progress("bench") as progress:
@@ -148,14 +148,17 @@ def _plan(job: "Bench", which: str, kept: "Benched") -> dict[str, Any]:
     return {"measured": told, "configurations": len(job.configurations), "seconds": expected}
 
 
-def _told(plan: dict[str, Any], name: str) -> str:
-    more = ", and more for these" if plan["policies"] else ""
+def _told(plan: dict[str, Any], name: str, *, compiled: bool) -> str:
     policies = f", and {', '.join(plan['policies'])}" if plan["policies"] else ""
+    unknown = [*(["policies"] if policies else []), *(["compilation"] if compiled else [])]
+    more = f", and more for {' and '.join(unknown)}" if unknown else ""
     return f"{plan['measured']}{policies}: about {seconds_text(plan['seconds'])}{more} on {name}"
 
 
 def _show(console: Console, job: "Bench", rows: "list[Row]", kept: "Benched") -> None:
-    shown = {str(c) for c in (*kept.front, job.model.full_configuration)}
+    from adapcli.measure.selection import corners
+
+    shown = {str(c) for c in (*(kept.front or corners(job.configurations)), job.model.full_configuration)}
     for batch in job.batches:
         of_batch = [row for row in rows if row.batch == batch]
         console.table(COLUMNS, _lines(of_batch, shown), title=str(job.condition(batch)))

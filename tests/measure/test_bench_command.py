@@ -211,3 +211,30 @@ def test_policies_run_one_by_one_at_batch_1(run, make_model, monkeypatch):
     assert asked == [{"batch": 1, "max_in_flight": 1}, {"batch": 4, "max_in_flight": None}]
     assert alone.configurations == together.configurations
     assert [job.samples for job in jobs] == [5, 5]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_compiled_blocks_are_a_condition_of_their_own(adap, tmp_path, checkpoint):
+    given = (
+        "bench",
+        "--ckpt",
+        checkpoint,
+        "--run",
+        tmp_path,
+        "--rounds",
+        3,
+        "--batch",
+        1,
+        "--which",
+        "front",
+    )
+    axes = ("--tokens", 8, "--widths", 24, "--depths", "1")
+    assert adap(*given, *axes)[0] == 0
+    code, out, err = adap(*given, *axes, "--compile", "--device", "cpu")
+    if code == 4:
+        pytest.skip(f"torch cannot compile here: {err}")
+    assert code == 0, err
+    assert "and more for compilation" in err
+    assert "compiled" in out
+    assert [m.condition.compiled for m in Record.load(tmp_path / "bench").measurements] == [False, True]
