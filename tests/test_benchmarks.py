@@ -1,4 +1,4 @@
-"""The benchmark for a GPU box runs from end to end where there is none, on a tiny model."""
+"""Benchmarks of running models run from end to end, on a tiny model."""
 
 import json
 import os
@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "benchmarks" / "gpu.py"
-TINY = "--size tiny --batch 4 --batches 2 --samples 16 --subset 20 --rounds 1"
+FOLDER = Path(__file__).parents[1] / "experiments" / "benchmarks"
+TINY = "--size tiny --batch 4 --batches 2 --samples 16 --subset 20 --rounds 1".split()
 PARTS = ["--parts", "sweep", "anytime", "routed", "models"]
 
 
-def run(*words):
+def run(script, *words):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), *TINY.split(), *PARTS, *words]
+    command = [sys.executable, str(FOLDER / script), *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
 
 
 @pytest.mark.slow
 def test_every_part_measures_something():
-    ended = run("--device", "cpu", "--dtype", "bfloat16", "--json")
+    ended = run("gpu.py", *TINY, *PARTS, "--device", "cpu", "--dtype", "bfloat16", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert (found["dtype"], found["size"], found["machine"]["device"]) == ("bfloat16", "tiny", "cpu")
@@ -39,8 +39,22 @@ def test_every_part_measures_something():
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_it_says_so():
-    ended = run()
+    ended = run("gpu.py", *TINY, *PARTS)
     assert ended.returncode == 4
     assert ended.stderr.splitlines() == [
         "device cuda: this machine has no CUDA device; --device cpu works everywhere"
     ]
+
+
+@pytest.mark.slow
+def test_continuing_stopping_and_choosing_are_measured():
+    ended = run("anytime.py", *"--size tiny --batch 4 --batches 2 --samples 16 --rounds 1 --json".split())
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    paths = found["continued over direct"]["batch 2"]
+    assert paths.keys() == {"tokens", "depth", "mixed"}
+    assert all(ratio <= 1 for name, ratio in found["peak memory over 1.5 x direct + caches"]["batch 2"].items()
+               if name in paths)  # fmt: skip
+    if found["routed"]:  # the published oracle data are there
+        assert found["routed"].keys() == {"exits", "choices"}
+        assert 0 < found["routed"]["exits"]["flops_of_full"] < 1

@@ -3,6 +3,8 @@
 continue: paths of six steps (token-wise, depth-wise, mixed) of an AnytimeSession to the full configuration,
 without readouts, against the direct run to the same latents.
 memory: the most that such a session holds at once, against the direct run's most and its own caches.
+rows: the rate of a matrix product of few rows; what caching normalised latents, not keys and values,
+would add to a step of more tokens.
 exits: each image looks after every block and stops; exit depths as in the published oracle data.
 choices: each image runs a configuration of its own, drawn from the same data.
 Same weights and images, one thread, rounds interleaved.
@@ -20,9 +22,12 @@ import torch
 import adapcli
 from adapcli.inference.session import AnytimeSession
 from adapcli.measure.memory import peak_bytes
+from adapcli.model.attention import KeysValues
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import session_bytes
+from adapcli.model.layers import Block
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.rope import rotation
 from adapcli.space import Configuration
 
 Path = list[tuple[int, int]]
@@ -88,6 +93,41 @@ def memory(model: AdaPerceiver, batch: int) -> dict[str, float]:
     return {**ratios, "direct_mib": once >> 20, "caches_mib": caches >> 20}
 
 
+@torch.inference_mode()
+def rows(config: ModelConfig, rounds: int) -> dict[str, dict[str, float]]:
+    """Rates of an FFN's first product over that of 256 rows; and one block's last step of the token path."""
+    d, hidden, few = config.embed_dim, config.hidden(config.embed_dim), (1, 32, 64, 128)
+    weights = [torch.randn(hidden, d) for _ in range(2 * config.depth)]  # as many as a run streams through
+
+    def rate(n: int) -> float:
+        x = torch.randn(n, d)
+        taken = [
+            seconds(lambda: [torch.nn.functional.linear(x, w) for w in weights]) for _ in range(rounds + 1)
+        ]
+        return n / statistics.median(taken[1:])
+
+    *before, last = config.token_granularities
+    old, block = max(before), Block(config, d).eval()
+    z, past = torch.randn(4, last, d), torch.randn(4, old, d)
+    turn = rotation(last, config.head_dim, theta=config.rope_theta, trained_tokens=last, device=z.device)
+    cached = block.extend(past, turn[:, :old], (old,), hidden, None)[1]
+
+    def with_keys() -> None:
+        block.extend(z[:, old:], turn[:, old:], (old, last), hidden, cached)
+
+    def with_latents() -> None:
+        keys, values = block.attn.project(past, turn[:, :old])[1:]
+        block.extend(z[:, old:], turn[:, old:], (old, last), hidden, KeysValues(keys, values))
+
+    times = [(seconds(with_latents), seconds(with_keys)) for _ in range(4 * rounds)]
+    dearer = statistics.median(latents / keys for latents, keys in times)
+    whole = rate(256)
+    return {
+        "rate over that of 256 rows": {f"{n} rows": round(rate(n) / whole, 3) for n in few},
+        "a step with latents cached over one with keys and values": {"batch 4": round(dearer, 3)},
+    }
+
+
 TINY = {
     "embed_dim": 48, "num_heads": 4, "widths": (12, 24, 48), "image_size": 32, "max_latent_tokens": 24,
     "token_granularities": (4, 8, 12, 16, 20, 24), "num_classes": 10,
@@ -117,7 +157,7 @@ def main() -> None:
             print(f"{part}, {name}: {told}")
 
 
-PARTS = ("continue", "memory", "exits", "choices")
+PARTS = ("continue", "memory", "rows", "exits", "choices")
 
 
 def made(size: str) -> AdaPerceiver:
@@ -134,6 +174,8 @@ def run(model: AdaPerceiver, arguments: argparse.Namespace) -> dict[str, dict[st
     if "memory" in arguments.parts:
         found = {f"batch {batch}": memory(model, batch) for batch in arguments.batches}
         result["peak memory over 1.5 x direct + caches"] = found
+    if "rows" in arguments.parts:
+        result["products"] = rows(model.config, arguments.rounds)
     routed_parts = [part for part in ("exits", "choices") if part in arguments.parts]
     if routed_parts:
         result["routed"] = routed.report(
