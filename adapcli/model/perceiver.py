@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adapcli.errors import UsageError
 from adapcli.model.attention import Attention, KeysValues, group_ends
@@ -184,10 +185,14 @@ class AdaPerceiver(nn.Module):
         latents = self.process_latents.token.expand(source.keys.shape[0], rotation.shape[1], -1)
         return self.read_head.attend(latents, source, rotation)
 
-    def states(self, z: Tensor, plan: Plan) -> Iterator[Tensor]:
-        """The latents after each block of the plan: z_1, z_2, ... each (B, T, D)."""
+    def states(self, z: Tensor, plan: Plan, *, recompute: bool = False) -> Iterator[Tensor]:
+        """The latents after each block of the plan: z_1, z_2, ... each (B, T, D).
+
+        recompute: keep no activations inside blocks, but compute them again in the backward pass.
+        """
         for block, hidden in zip(self.blocks, plan.hidden, strict=False):
-            z = block(z, plan.rotation, plan.ends, hidden, plan.attention)
+            arguments = (z, plan.rotation, plan.ends, hidden, plan.attention)
+            z = checkpoint(block, *arguments, use_reentrant=False) if recompute else block(*arguments)
             yield z
 
     def write(

@@ -1,72 +1,51 @@
-"""The once-for-all loss: one forward pass trains every configuration (paper section 3.3; method: Training).
+"""How answers are judged, against labels and against a teacher (method: Training).
 
-B batch, T latent tokens, L blocks, G token granularities, K classes.
+B batch, G readouts, K classes, P patches, F feature channels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, smooth_l1_loss
 
-from adapcli.model.perceiver import AdaPerceiver
-from adapcli.model.readout import FoldedReadout
-from adapcli.space import Configuration
+from adapcli.training.schema import Loss
 
 
 @dataclass(frozen=True)
-class Draw:
-    """What one step trains, drawn at random: FFN widths per sample, and the tokens of the depth readouts."""
+class Answer:
+    """What a teacher says: logits (B, K) and patch features (B, P, F); None: nothing."""
 
-    configuration: Configuration
-    widths: tuple[int, ...] | None
-    depth_tokens: int
+    logits: Tensor | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Losses:
-    """Scalars: what is minimised, and its parts."""
+class Targets:
+    """What answers are judged against: labels (B,) int64, or shares of classes (B, K), and a teacher."""
 
-    total: Tensor
-    token: Tensor
-    depth: Tensor
-
-
-def step_losses(
-    model: AdaPerceiver,
-    x: Tensor,
-    target_B: Tensor,
-    draw: Draw,
-    *,
-    tokens: Sequence[int],
-    depth_weights_L: Tensor | None,
-) -> Losses:
-    """One forward pass; every readout comes from its latents by the folded form.
-
-    tokens: granularities read out after the last block. depth_weights_L: weights of the readouts after each
-    earlier block (summing to 1), or None for no depth loss.
-    """
-    plan = model.plan(draw.configuration, len(x), widths=draw.widths, attention="dense")
-    latents = list(model.states(model.read(model.embed(x), draw.configuration.tokens), plan))
-    readout = FoldedReadout.of(model, draw.configuration.tokens)
-    token = _mean_cross_entropy(readout.logits(latents[-1], tokens), target_B).mean()
-    if depth_weights_L is None or len(latents) == 1:
-        return Losses(token, token, torch.zeros_like(token))
-    stacked = torch.stack(latents[:-1], 1)
-    logits = readout.logits(stacked.flatten(0, 1), (draw.depth_tokens,))
-    per_block = _mean_cross_entropy(logits.view(len(x), len(latents) - 1, -1), target_B)
-    depth = (per_block * depth_weights_L).sum()
-    return Losses(token + depth, token, depth)
+    labels: Tensor
+    teacher: Answer = Answer()
 
 
-def _mean_cross_entropy(logits_BGK: Tensor, target_B: Tensor) -> Tensor:
-    """Mean over the batch for every readout: (G,)."""
-    repeated = target_B[:, None].expand(logits_BGK.shape[:2]).flatten()
-    return (
-        cross_entropy(logits_BGK.flatten(0, 1), repeated, reduction="none").view(logits_BGK.shape[:2]).mean(0)
-    )
+def judged(logits_BGK: Tensor, targets: Targets, loss: Loss) -> Tensor:
+    """Mean loss over the batch of every readout, (G,); in float32 whatever the logits are."""
+    logits = logits_BGK.float()
+    total = logits.new_zeros(logits.shape[1])
+    if loss.labels:
+        total = total + loss.labels * _against_labels(logits, targets.labels, loss.label_smoothing)
+    if loss.distillation:
+        assert targets.teacher.logits is not None
+        total = total + loss.distillation * _divergence(logits, targets.teacher.logits, loss.temperature)
+    return total
+
+
+def feature_distance(student_BPF: Tensor, teacher_BPF: Tensor, cosine: float) -> Tensor:
+    """`cosine` x cosine distance + (1 - cosine) x smooth L1, means over batch and patches; a scalar."""
+    student, teacher = student_BPF.float(), teacher_BPF.float()
+    distance = 1 - cosine_similarity(student, teacher, dim=-1).mean()
+    return cosine * distance + (1 - cosine) * smooth_l1_loss(student, teacher)
 
 
 def depth_weights(depth: int, kind: Literal["linear", "uniform"]) -> Tensor:
@@ -75,3 +54,17 @@ def depth_weights(depth: int, kind: Literal["linear", "uniform"]) -> Tensor:
         torch.arange(1, depth, dtype=torch.float32) if kind == "linear" else torch.ones(max(depth - 1, 0))
     )
     return weights / weights.sum()
+
+
+def _against_labels(logits_BGK: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    repeated = labels[:, None].expand(-1, logits_BGK.shape[1], *labels.shape[1:]).flatten(0, 1)
+    losses = cross_entropy(logits_BGK.flatten(0, 1), repeated, reduction="none", label_smoothing=smoothing)
+    return losses.view(logits_BGK.shape[:2]).mean(0)
+
+
+def _divergence(logits_BGK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
+    """KL(teacher || student), softened; times the temperature squared, so that gradients keep their size."""
+    student = log_softmax(logits_BGK / temperature, dim=-1)
+    teacher = log_softmax(teacher_BK.float() / temperature, dim=-1)[:, None].expand_as(student)
+    pointwise = kl_div(student, teacher, reduction="none", log_target=True)
+    return temperature**2 * pointwise.sum(-1).mean(0)

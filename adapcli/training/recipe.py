@@ -1,78 +1,27 @@
-"""Recipes: everything that decides a training run, as strict, validated data in a YAML file."""
+"""Recipes in YAML files: read, checked, and what is wrong told with its line."""
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adapcli.errors import FileError, UsageError
 from adapcli.model.config import ModelConfig
+from adapcli.training.schema import (
+    Augment,
+    Fixed,
+    Loss,
+    Optimiser,
+    Readouts,
+    Recipe,
+    Stage,
+    Teacher,
+)
 
-Axis = Literal["tokens", "depth", "width"]
-Share = Annotated[float, Field(ge=0, le=1)]
 MAX_RECIPE_BYTES = 1 << 20
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Stage(_Strict):
-    """Some steps with the same axes adaptive. Without an axis, it stays at its largest value."""
-
-    name: str
-    steps: Annotated[int, Field(ge=1, le=100_000_000)]
-    axes: tuple[Axis, ...] = ()
-
-
-class Optimiser(_Strict):
-    """AdamW with linear warm-up and cosine decay over the whole run; gradients clipped by norm."""
-
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    final_share: Share = 0.02
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.02
-    betas: tuple[Share, Share] = (0.9, 0.98)
-    warmup_steps: Annotated[int, Field(ge=0)] = 200
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-
-
-class Recipe(_Strict):
-    """One training run. `model` holds fields of ModelConfig; `data` names a data set with a train split."""
-
-    name: str
-    description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    data: Literal["digits"] = "digits"
-    batch: Annotated[int, Field(ge=1, le=65_536)] = 128
-    model: dict[str, Any]
-    optimiser: Optimiser = Optimiser()
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    depth_weights: Literal["linear", "uniform"] = "linear"
-    log_every: Annotated[int, Field(ge=1)] = 50
-    evaluate_every: Annotated[int, Field(ge=1)] = 1000
-    evaluate_samples: Annotated[int, Field(ge=1)] = 2048
-    save_every: Annotated[int, Field(ge=1)] = 200
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
-
-    def stage_at(self, step: int) -> Stage:
-        """The stage that step number `step` (from 0) belongs to."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
-
-    def model_for(self, num_classes: int, in_channels: int) -> ModelConfig:
-        """The model's architecture for a data set."""
-        known = {"num_classes": num_classes, "in_channels": in_channels}
-        return ModelConfig.from_dict({**known, **self.model})
 
 
 def packaged_recipes() -> list[str]:
@@ -83,13 +32,14 @@ def packaged_recipes() -> list[str]:
     )
 
 
-def load_recipe(name_or_file: str) -> Recipe:
-    """A packaged recipe by name, or a YAML file.
+def load_recipe(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
+    """A packaged recipe by name, or a YAML file; then `changes`, each `key=value`.
 
-    UsageError names the file, the line or field, and the reason.
+    key: a path of names and numbers with dots, such as `optimiser.learning_rate` or `stages.0.steps`; value:
+    YAML. UsageError names the file, the line or field, and the reason.
     """
     if name_or_file.endswith((".yaml", ".yml")):
-        return _parse(name_or_file, _read(Path(name_or_file)))
+        return _parse(name_or_file, _read(Path(name_or_file)), changes)
     if name_or_file not in packaged_recipes():
         from difflib import get_close_matches
 
@@ -101,7 +51,13 @@ def load_recipe(name_or_file: str) -> Recipe:
         )
         raise UsageError(f"recipe {name_or_file!r}: not known", hint)
     text = resources.files("adapcli.training").joinpath("recipes", f"{name_or_file}.yaml").read_text("utf-8")
-    return _parse(name_or_file, text)
+    return _parse(name_or_file, text, changes)
+
+
+def as_yaml(recipe: Recipe) -> str:
+    """The recipe with everything that was left out, as a file that `load_recipe` reads."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100, allow_unicode=True)
+    return text
 
 
 def _read(path: Path) -> str:
@@ -129,21 +85,65 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _parse(name: str, text: str) -> Recipe:
+def _parse(name: str, text: str, changes: Sequence[str]) -> Recipe:
     content, root = _content(name, text)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageError(f"{name}: expected fields such as name, model and stages")
+    changed = {_change(content, change) for change in changes}
     try:
         recipe = Recipe(**content)
         # The data's classes and channels are known when it is opened; any will do to see the rest.
-        recipe.model_for(num_classes=2, in_channels=1)
+        _check_fit(recipe, recipe.model_for(num_classes=2, in_channels=1))
     except ValidationError as error:
-        raise UsageError(_first_problem(name, error, (), root)) from error
+        raise UsageError(_first_problem(name, error, (), root, changed)) from error
     except FileError as error:
         if not isinstance(error.__cause__, ValidationError):
             raise UsageError(f"{name}:{_line(root, ('model',))}: {error.message}") from error
-        raise UsageError(_first_problem(name, error.__cause__, ("model",), root)) from error
+        raise UsageError(_first_problem(name, error.__cause__, ("model",), root, changed)) from error
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.message}", error.hint) from error
     return recipe
+
+
+def _check_fit(recipe: Recipe, config: ModelConfig) -> None:
+    """What a recipe says of a grid must be in the model's. UsageError otherwise."""
+    granularities = len(config.token_granularities)
+    for stage in recipe.stages:
+        stage.at.of(config)
+        weights = recipe.readouts_of(stage).token_weights
+        if weights is not None and len(weights) != granularities:
+            raise UsageError(f"token_weights: {len(weights)} for {granularities} granularities")
+        if recipe.loss_of(stage).features and config.task not in ("features", "distillation"):
+            raise UsageError(f"loss.features: a {config.task} model gives no patch features")
+
+
+def _change(content: dict[str, Any], change: str) -> str:
+    """Set `key=value` in a recipe's content; the key. UsageError for a place that is not there."""
+    key, equals, text = change.partition("=")
+    if not key or not equals:
+        raise UsageError(f"--set {change!r}: expected key=value", "such as optimiser.learning_rate=0.001")
+    *way, last = key.split(".")
+    place: Any = content
+    for part in way:
+        place = _inner(place, part, key)
+    value = _content(f"--set {key}", text)[0]
+    if isinstance(place, list):
+        if not last.isdecimal() or int(last) >= len(place):
+            raise UsageError(f"--set {key}: there are {len(place)}, counted from 0")
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise UsageError(f"--set {key}: {'.'.join(way)} holds no fields")
+    return key
+
+
+def _inner(place: Any, part: str, key: str) -> Any:
+    if isinstance(place, dict):
+        return place.setdefault(part, {})
+    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
+        return place[int(part)]
+    raise UsageError(f"--set {key}: no {part!r} there")
 
 
 def _content(name: str, text: str) -> tuple[Any, yaml.Node | None]:
@@ -161,18 +161,32 @@ def _content(name: str, text: str) -> tuple[Any, yaml.Node | None]:
         raise UsageError(f"{name}: {reason}") from error
 
 
-def _first_problem(name: str, error: ValidationError, within: tuple[str, ...], root: yaml.Node | None) -> str:
+ROOMS: dict[str, type[BaseModel]] = {
+    "model": ModelConfig,
+    "stages": Stage,
+    "optimiser": Optimiser,
+    "loss": Loss,
+    "readouts": Readouts,
+    "at": Fixed,
+    "teacher": Teacher,
+    "augment": Augment,
+}
+
+
+def _first_problem(
+    name: str, error: ValidationError, within: tuple[str, ...], root: yaml.Node | None, changed: set[str]
+) -> str:
     """`file:line: field: reason` of an unknown key, else of the first problem; fields lie in `within`."""
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = (*within, *first["loc"])
-    start = f"{name}:{_line(root, place)}: {'.'.join(map(str, place))}"
+    field = ".".join(map(str, place))
+    start = f"--set {field}" if field in changed else f"{name}:{_line(root, place)}: {field}".rstrip(": ")
     if first["type"] != "extra_forbidden":
         return f"{start}: {first['msg'].removeprefix('Value error, ')}"
     from difflib import get_close_matches
 
-    rooms: dict[str, type[BaseModel]] = {"model": ModelConfig, "stages": Stage, "optimiser": Optimiser}
-    known = rooms.get(str(place[0]), Recipe).model_fields
-    close = get_close_matches(str(place[-1]), list(known), n=1)
+    room = next((ROOMS[part] for part in reversed(place[:-1]) if part in ROOMS), Recipe)
+    close = get_close_matches(str(place[-1]), list(room.model_fields), n=1)
     return f"{start}: unknown key" + (f", did you mean {close[0]!r}?" if close else "")
 
 

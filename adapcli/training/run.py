@@ -19,9 +19,10 @@ from adapcli.model.checkpoint import save
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
+from adapcli.training.feed import Endless
 from adapcli.training.grid import grid_accuracy, summary
 from adapcli.training.loop import Progress, Trainer
-from adapcli.training.recipe import Recipe
+from adapcli.training.schema import Recipe
 from policies.files import write_json, write_text
 
 # Mean and deviation of scene pixels, rounded: part of the checkpoint, so any values near them would do.
@@ -53,7 +54,9 @@ def train(
     model = new_model(recipe, preprocessing, spec).to(device)
     scenes = _training_scenes(recipe, preprocessing, spec)
     watched = DigitsDataset("tune", preprocessing, size=recipe.evaluate_samples, spec=spec)
-    trainer = Trainer(recipe, model, scenes, folder, lambda m: summary(grid_accuracy(m, watched)), progress)
+    trainer = Trainer(
+        recipe, model, scenes, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
+    )
     trained = trainer.run(resume=resume)
     test = DigitsDataset("test", preprocessing, size=test_samples, spec=spec)
     metrics = {
@@ -76,11 +79,12 @@ def new_model(recipe: Recipe, preprocessing: Preprocessing, spec: SceneSpec) -> 
         return AdaPerceiver(config, preprocessing=preprocessing, class_names=names)
 
 
-def _training_scenes(recipe: Recipe, preprocessing: Preprocessing, spec: SceneSpec) -> DigitsDataset:
+def _training_scenes(recipe: Recipe, preprocessing: Preprocessing, spec: SceneSpec) -> Endless:
     if recipe.data != "digits":
         raise UsageError(f"data {recipe.data!r}: recipes train on digits", "data: digits")
-    size = recipe.total_steps * recipe.batch
-    return DigitsDataset("train", preprocessing, size=size, spec=spec, seed=recipe.seed)
+    size = recipe.total_steps * recipe.accumulate * recipe.batch
+    scenes = DigitsDataset("train", preprocessing, size=size, spec=spec, seed=recipe.seed)
+    return Endless(scenes, recipe.batch)
 
 
 def describe(model: AdaPerceiver, test: DigitsDataset) -> dict[str, Any]:

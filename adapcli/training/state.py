@@ -9,10 +9,10 @@ import torch
 
 from adapcli.errors import FileError
 from adapcli.model.weights import read_pt
-from adapcli.training.recipe import Recipe
+from adapcli.training.schema import Recipe
 from policies.files import write_bytes
 
-FORMAT = "adapcli-training-1"
+FORMAT = "adapcli-training-2"
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from adapcli.data.digits import DigitsDataset
 from adapcli.data.scenes import SceneSpec
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
-from adapcli.training.loop import learning_rate_share, parameter_groups
-from adapcli.training.losses import Draw, step_losses
-from adapcli.training.recipe import Recipe, load_recipe
+from adapcli.training.losses import Targets
+from adapcli.training.objective import Pass, pass_losses
+from adapcli.training.optimisation import learning_rate, parameter_groups
+from adapcli.training.recipe import load_recipe
 from adapcli.training.run import new_model
+from adapcli.training.schema import Loss, Readouts, Recipe
 
 
 def train_alone(recipe: Recipe, chosen: Configuration, steps: int) -> AdaPerceiver:
@@ -29,21 +31,19 @@ def train_alone(recipe: Recipe, chosen: Configuration, steps: int) -> AdaPerceiv
     optimiser = torch.optim.AdamW(
         parameter_groups(model, options.weight_decay), lr=options.learning_rate, betas=options.betas
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_share(step, recipe))
     scenes = DigitsDataset("train", packaged.preprocessing, size=steps * recipe.batch, seed=recipe.seed)
-    draw = Draw(chosen, None, chosen.tokens)
+    alone = Pass(chosen, None, (chosen.tokens,))
     for step in range(steps):
         batch = scenes.batch(step * recipe.batch, (step + 1) * recipe.batch)
-        losses = step_losses(
-            model, batch.images, batch.targets, draw, tokens=(chosen.tokens,), depth_weights_L=None
-        )
+        losses = pass_losses(model, batch.images, Targets(batch.targets), alone, Loss(), Readouts())
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, recipe)
         optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(
             [p for p in model.parameters() if p.grad is not None], options.clip_norm
         )
         optimiser.step()
-        schedule.step()
         torch._foreach_lerp_(
             list(averaged.values()), list(model.state_dict().values()), 1 - options.ema_decay
         )

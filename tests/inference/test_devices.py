@@ -26,7 +26,9 @@ from adapcli.model.readout import FoldedReadout, folded
 from adapcli.space import Configuration
 from adapcli.sweep.samples import Samples
 from adapcli.sweep.sweep import Sweep
-from adapcli.training.losses import Draw, depth_weights, step_losses
+from adapcli.training.losses import Targets
+from adapcli.training.objective import Pass, pass_losses
+from adapcli.training.schema import Loss, Readouts
 from policies.grid import Grid
 from policies.threshold import Threshold
 
@@ -160,11 +162,10 @@ def test_a_sweep_fills_the_same_table(device, tmp_path):
 def test_a_training_step_has_the_same_loss_and_gradients(pair, device):
     gradients = []
     for model in pair:
-        draw = Draw(model.full_configuration, (6, 13, 24, 24, 13, 6), depth_tokens=2)
-        weights = depth_weights(3, "linear").to(model.device)
-        target = torch.arange(6, device=model.device)
-        x = images().to(model.device)
-        loss = step_losses(model, x, target, draw, tokens=(1, 2, 5, 8), depth_weights_L=weights).total
+        widths, x = (6, 13, 24, 24, 13, 6), images().to(model.device)
+        chosen = Pass(model.full_configuration, widths, (1, 2, 5, 8), (2,))
+        targets = Targets(torch.arange(6, device=model.device))
+        loss = pass_losses(model, x, targets, chosen, Loss(), Readouts()).total
         found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
         gradients.append([loss, *(g for g in found if g is not None)])
     for expected, found in zip(*gradients, strict=True):

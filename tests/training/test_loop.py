@@ -9,9 +9,14 @@ import torch
 from adapcli.errors import AdapError, FileError
 from adapcli.model.checkpoint import load
 from adapcli.space import Configuration
-from adapcli.training.loop import Trainer, draw_step, learning_rate_share
-from adapcli.training.recipe import Recipe, load_recipe
+from adapcli.training.feed import Endless
+from adapcli.training.loop import Trainer
+from adapcli.training.losses import Targets
+from adapcli.training.objective import draw_passes, pass_losses
+from adapcli.training.optimisation import learning_rate
+from adapcli.training.recipe import load_recipe
 from adapcli.training.run import new_model, train
+from adapcli.training.schema import Recipe
 
 MODEL = {
     "embed_dim": 16,
@@ -97,8 +102,11 @@ def test_training_learns(tmp_path: Path):
 def test_a_step_runs_where_the_model_is(tmp_path: Path):
     chosen = recipe()
     model = new_model(chosen, preprocessing(), spec()).to("meta")  # any device but the data's own
-    trainer = Trainer(chosen, model, None, tmp_path, lambda _: {})
-    losses = trainer._losses(chosen.stages[-1], torch.zeros(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64))
+    targets = Targets(torch.zeros(4, dtype=torch.int64, device="meta"))
+    (only,) = draw_passes(model.config, chosen.stages[-1], chosen.readouts, 4, seed=0, number=0)
+    losses = pass_losses(
+        model, torch.zeros(4, 1, 32, 32, device="meta"), targets, only, chosen.loss, chosen.readouts
+    )
     assert losses.total.device.type == "meta"
 
 
@@ -131,16 +139,12 @@ def poison_after(model, chosen: Recipe, folder: Path, step: int) -> None:
 
     data = DigitsDataset("train", preprocessing(), size=10_000, spec=spec())
 
-    class Poisoned:
-        def batch(self, start: int, stop: int) -> Batch:
-            batch = data.batch(start, stop)
-            return (
-                batch
-                if start < step * chosen.batch
-                else Batch(batch.images * float("nan"), batch.targets, [])
-            )
+    class Poisoned(Endless):
+        def batch(self, number: int) -> Batch:
+            batch = super().batch(number)
+            return batch if number < step else Batch(batch.images * float("nan"), batch.targets, [])
 
-    Trainer(chosen, model, Poisoned(), folder, lambda _: {}).run()
+    Trainer(chosen, model, Poisoned(data, chosen.batch), folder, lambda _: {}).run()
 
 
 def test_resuming_with_another_recipe_is_refused_and_names_the_difference(tmp_path: Path):
@@ -165,21 +169,27 @@ def test_a_foreign_state_is_not_executed(tmp_path: Path):
 
 def test_a_step_draws_from_its_number_alone_and_only_what_its_stage_adapts():
     chosen = recipe()
-    model = new_model(chosen, preprocessing(), spec())
+    config = new_model(chosen, preprocessing(), spec()).config
     full, joint = chosen.stages
-    assert draw_step(model, full, 4, seed=0, step=5).widths is None
-    draws = [draw_step(model, joint, 64, seed=0, step=step) for step in range(50)]
-    assert draws[7] == draw_step(model, joint, 64, seed=0, step=7)
-    assert {draw.depth_tokens for draw in draws} == {1, 2, 4}
+
+    def drawn(stage, number):
+        return draw_passes(config, stage, chosen.readouts, 64, seed=0, number=number)
+
+    (alone,) = drawn(full, 5)
+    assert (alone.widths, alone.tokens, alone.depth_tokens) == (None, (4,), ())
+    draws = [drawn(joint, number)[0] for number in range(50)]
+    assert draws[7] == drawn(joint, 7)[0]
+    assert {draw.depth_tokens for draw in draws} == {(1,), (2,), (4,)}
+    assert {draw.tokens for draw in draws} == {(1, 2, 4)}
     share = sum(draw.widths.count(8) for draw in draws) / (64 * 50)
     assert 0.45 < share < 0.55
 
 
 def test_the_learning_rate_warms_up_and_decays_to_its_final_share():
     chosen = recipe(optimiser={"warmup_steps": 2, "final_share": 0.1})
-    shares = [learning_rate_share(step, chosen) for step in range(9)]
-    assert shares[0] < shares[1] > shares[-1]
-    assert shares[-1] == pytest.approx(0.1)
+    rates = [learning_rate(step, chosen) / chosen.optimiser.learning_rate for step in range(9)]
+    assert rates[0] < rates[1] > rates[-1]
+    assert rates[-1] == pytest.approx(0.1)
 
 
 def test_the_packaged_recipes_are_valid():

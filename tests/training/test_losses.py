@@ -6,7 +6,9 @@ from torch.nn.functional import cross_entropy
 from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
-from adapcli.training.losses import Draw, depth_weights, step_losses
+from adapcli.training.losses import Targets, depth_weights
+from adapcli.training.objective import Losses, Pass, pass_losses
+from adapcli.training.schema import Loss, Readouts
 
 CONFIG = ModelConfig(
     embed_dim=16,
@@ -30,10 +32,14 @@ def _setting() -> tuple[AdaPerceiver, torch.Tensor, torch.Tensor, tuple[int, ...
     return AdaPerceiver(CONFIG), torch.randn(6, 1, 8, 8), torch.arange(6) % 5, (4, 8, 16, 16, 8, 4)
 
 
+def step_losses(model, x, target, tokens, depth_tokens=(), widths=None, **readouts) -> Losses:
+    chosen = Pass(model.full_configuration, widths, tokens, depth_tokens)
+    return pass_losses(model, x, Targets(target), chosen, Loss(), Readouts(**readouts))
+
+
 def test_the_token_loss_is_the_mean_over_granularities_of_separate_runs():
     model, x, target, widths = _setting()
-    draw = Draw(model.full_configuration, widths, depth_tokens=2)
-    losses = step_losses(model, x, target, draw, tokens=(1, 2, 4), depth_weights_L=None)
+    losses = step_losses(model, x, target, (1, 2, 4), widths=widths)
     alone = [
         cross_entropy(model(x, Configuration(t, 16, 3), widths=widths).logits, target) for t in (1, 2, 4)
     ]
@@ -44,8 +50,7 @@ def test_the_token_loss_is_the_mean_over_granularities_of_separate_runs():
 
 def test_the_depth_loss_weighs_separate_runs_of_each_earlier_depth():
     model, x, target, widths = _setting()
-    draw = Draw(model.full_configuration, widths, depth_tokens=2)
-    losses = step_losses(model, x, target, draw, tokens=(4,), depth_weights_L=depth_weights(3, "linear"))
+    losses = step_losses(model, x, target, (4,), (2,), widths)
     alone = [
         cross_entropy(model(x, Configuration(2, 16, depth), widths=widths).logits, target) for depth in (1, 2)
     ]
@@ -55,10 +60,7 @@ def test_the_depth_loss_weighs_separate_runs_of_each_earlier_depth():
 
 def test_every_parameter_learns_from_the_once_for_all_loss():
     model, x, target, widths = _setting()
-    draw = Draw(model.full_configuration, widths, depth_tokens=1)
-    losses = step_losses(
-        model, x, target, draw, tokens=(1, 2, 4), depth_weights_L=depth_weights(3, "uniform")
-    )
+    losses = step_losses(model, x, target, (1, 2, 4), (1,), widths, depth="uniform")
     losses.total.backward()
     # A key's bias moves all scores of a query alike; its gradient is zero up to rounding.
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]

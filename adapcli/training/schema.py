@@ -1,0 +1,216 @@
+"""Recipes as strict, validated data: everything that decides a training run."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from adapcli.model.config import ModelConfig
+from adapcli.space import Configuration
+
+Axis = Literal["tokens", "depth", "width"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, and nothing changes afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Loss(Strict):
+    """How an answer is judged; a part of weight 0 is left out (method: Training; published weights).
+
+    labels: cross-entropy against labels. distillation: KL divergence from the teacher's answer, both at
+    `temperature`, times its square. features: the teacher's patch features, `cosine` x cosine distance +
+    (1 - cosine) x smooth L1.
+    """
+
+    labels: Weight = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    distillation: Weight = 0.0
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    features: Weight = 0.0
+    cosine: Share = 0.9
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a part of it compares with a teacher."""
+        return self.distillation > 0 or self.features > 0
+
+    @model_validator(mode="after")
+    def _judges_something(self) -> "Loss":
+        if not (self.labels or self.needs_teacher):
+            raise ValueError("labels, distillation and features are all 0: nothing to learn from")
+        return self
+
+
+class Readouts(Strict):
+    """Which answers of one forward pass are judged, and how much each counts.
+
+    tokens: after the last block, at "all" granularities or at so many drawn anew each step; token_weights:
+    one per granularity, ascending (default: equal). depth: weights of the earlier blocks, l / L or equal;
+    depth_tokens: each of them at one granularity drawn anew ("random", as published) or at "all" of them;
+    depth_share: what the depth loss counts beside the token loss. width: "implicit" draws one per sample in
+    one pass; "explicit" runs a pass per width, "sandwich" the narrowest, the widest and one drawn.
+    """
+
+    tokens: Literal["all"] | Count = "all"
+    token_weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] | None = None
+    depth: Literal["linear", "uniform"] = "linear"
+    depth_tokens: Literal["random", "all"] = "random"
+    depth_share: Weight = 1.0
+    width: Literal["implicit", "explicit", "sandwich"] = "implicit"
+
+
+class Fixed(Strict):
+    """One configuration; an axis left out stays at its largest value."""
+
+    tokens: Count | None = None
+    width: Count | None = None
+    depth: Count | None = None
+
+    def of(self, config: ModelConfig) -> Configuration:
+        """As a configuration of a model. UsageError if the model's grid does not have it."""
+        return config.space.pick(tokens=self.tokens, width=self.width, depth=self.depth)
+
+
+class Stage(Strict):
+    """Some steps of one kind. axes: those that are adaptive; the others stay where `at` has them.
+
+    learning_rate: in place of the optimiser's, as the height of the schedule. loss, readouts: in place of the
+    recipe's.
+    """
+
+    name: str
+    steps: Annotated[int, Field(ge=1, le=100_000_000)]
+    axes: tuple[Axis, ...] = ()
+    at: Fixed = Fixed()
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    loss: Loss | None = None
+    readouts: Readouts | None = None
+
+    @model_validator(mode="after")
+    def _adaptive_or_fixed(self) -> "Stage":
+        for axis in self.axes:
+            if getattr(self.at, axis) is not None:
+                raise ValueError(f"at.{axis}: {axis} is one of the stage's axes, which take every value")
+        return self
+
+
+class Optimiser(Strict):
+    """Steps, their size over time, and averaging.
+
+    name: adamw; muon (matrices by Muon, the rest by AdamW); soap (extra). schedule: after a linear warm-up,
+    from 1 to `final_share` of the learning rate over the whole run by a cosine, a polynomial of `power`, or
+    constant. clip_norm: of all gradients together. ema_decay: of the averaged weights, which are those kept;
+    ema_warmup: it starts low, (1 + step) / (10 + step).
+    """
+
+    name: Literal["adamw", "muon", "soap"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    power: Annotated[float, Field(gt=0, le=10)] = 0.9
+    final_share: Share = 0.02
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.02
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_warmup: bool = False
+
+
+class Augment(Strict):
+    """What is done to training images, label-aware; 0 leaves a part out.
+
+    crop: smallest part of the area that a random crop keeps (1: no crop). flip: probability of a mirror
+    image. colour: strength of random brightness, contrast and saturation. randaugment: operations per image,
+    of `magnitude` in [0, 30]. mixup, cutmix: alpha of the Beta distribution of the share. erasing:
+    probability that a rectangle is erased.
+    """
+
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    flip: Share = 0.0
+    colour: Share = 0.0
+    randaugment: Annotated[int, Field(ge=0, le=8)] = 0
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
+    erasing: Share = 0.0
+
+
+class Teacher(Strict):
+    """Whom to learn from: `self`, `ckpt:PATH`, `timm:NAME` or `hf:FOLDER`; `at`: the configuration it runs.
+
+    self: the averaged weights of this very run, at its full configuration unless `at` says otherwise.
+    """
+
+    source: Annotated[str, Field(pattern=r"^(self|ckpt:.+|timm:.+|hf:.+)$")]
+    at: Fixed = Fixed()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class Recipe(Strict):
+    """One training run. `model` holds fields of ModelConfig; `data` names a data set with a train split.
+
+    batch: samples per forward pass; accumulate: passes per step. start: a checkpoint to begin with; train:
+    beginnings of the names of the parameters that are trained (default: all). dtype: bfloat16 by autocast.
+    checkpointing: blocks' activations are computed again in the backward pass, which saves their memory.
+    """
+
+    name: str
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: str = "digits"
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 128
+    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
+    model: dict[str, Any]
+    start: str | None = None
+    train: tuple[str, ...] | None = None
+    teacher: Teacher | None = None
+    augment: Augment = Augment()
+    optimiser: Optimiser = Optimiser()
+    loss: Loss = Loss()
+    readouts: Readouts = Readouts()
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    checkpointing: bool = False
+    compile: bool = False
+    log_every: Annotated[int, Field(ge=1)] = 50
+    evaluate_every: Annotated[int, Field(ge=1)] = 1000
+    evaluate_samples: Annotated[int, Field(ge=1)] = 2048
+    save_every: Annotated[int, Field(ge=1)] = 200
+
+    @model_validator(mode="after")
+    def _has_its_teacher(self) -> "Recipe":
+        taught = any(self.loss_of(stage).needs_teacher for stage in self.stages)
+        if taught and self.teacher is None:
+            raise ValueError("loss: distillation or features needs a teacher")
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that step number `step` (from 0) belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+    def loss_of(self, stage: Stage) -> Loss:
+        """How a stage judges."""
+        return stage.loss or self.loss
+
+    def readouts_of(self, stage: Stage) -> Readouts:
+        """What a stage judges."""
+        return stage.readouts or self.readouts
+
+    def model_for(self, num_classes: int, in_channels: int) -> ModelConfig:
+        """The model's architecture for a data set. FileError for one that cannot be."""
+        known = {"num_classes": num_classes, "in_channels": in_channels}
+        return ModelConfig.from_dict({**known, **self.model})
