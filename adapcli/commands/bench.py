@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.checkpoints import open_checkpoint
+from adapcli.commands.checkpoints import choose_threads, open_checkpoint
 from adapcli.commands.options import (
     Checkpoint,
     Compile,
@@ -15,6 +15,7 @@ from adapcli.commands.options import (
     Quiet,
     RunFolder,
     Threads,
+    one_of,
     whole,
 )
 from adapcli.commands.sweep import Axis, Numbers
@@ -26,19 +27,10 @@ if TYPE_CHECKING:
     from adapcli.measure.bench import Bench, Row
     from adapcli.run import Run
 
-WHICH = ("auto", "all", "front")
-
 
 def batches(text: str) -> Numbers:
     """Batch sizes such as 1,16, each from 1 to 65536."""
     return Numbers(sorted({whole(1, 65536)(part) for part in text.split(",")}))
-
-
-def which_name(text: str) -> str:
-    """One of WHICH; BadParameter naming them otherwise."""
-    if text not in WHICH:
-        raise typer.BadParameter(f"{text!r}: allowed are {', '.join(WHICH)}")
-    return text
 
 
 Batches = Annotated[Any, typer.Option("--batch", parser=batches, metavar="N,N,...", help="Batch sizes.")]
@@ -52,7 +44,10 @@ Policies = Annotated[
 Which = Annotated[
     str,
     typer.Option(
-        "--which", parser=which_name, metavar="NAME", help="all, front (with corners), or auto: by time."
+        "--which",
+        parser=one_of("auto", "all", "front"),
+        metavar="NAME",
+        help="all, front (with corners), or auto: by time.",
     ),
 ]
 
@@ -82,14 +77,13 @@ def bench(
     what was measured before under the same conditions is replaced, other machines' measurements stay.
     """
     from adapcli.commands.benched import Benched
-    from adapcli.measure.device import resolve, set_threads, suggested_threads
-    from adapcli.model.flops import flops
+    from adapcli.measure.device import resolve
     from adapcli.run import Run
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt or _recorded(console, folder))
     kept = Benched.open(folder, model, source, overwrite=overwrite)
-    set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
+    choose_threads(model, threads)
     axes: dict[str, Any] = {"tokens": tokens, "widths": widths, "depths": depths}
     job = kept.job(model, where, axes, batch, dtype=dtype, compiled=compile, rounds=rounds)
     plan = _plan(job, "all" if which == "auto" and any(axes.values()) else which, kept)

@@ -187,6 +187,6 @@ def _measurement(job: "Bench", batch: int, rows: "list[Row]") -> "Measurement":
 
 
 def _policy_job(name: str, policy: object, job: "Bench", images: "Tensor", batch: int) -> "Job":
-    from adapcli.inference.workload import policy_job
+    from adapcli.inference.policy_job import policy_job
 
     return policy_job(name, policy, job.model, images, batch, job.dtype)

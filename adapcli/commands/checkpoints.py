@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    import torch
+
     from adapcli.model.perceiver import AdaPerceiver
 
 
@@ -17,6 +19,23 @@ def open_checkpoint(console: Console, ckpt: str | None) -> "tuple[AdaPerceiver, 
     if ckpt is None:
         console.say(f"no --ckpt given: using the packaged checkpoint {source}")
     return load(source), source
+
+
+def choose_threads(model: "AdaPerceiver", threads: int | None) -> None:
+    """Let torch use so many threads, or those that suit the model's size."""
+    from adapcli.measure.device import set_threads, suggested_threads
+    from adapcli.model.flops import flops
+
+    set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
+
+
+def prepare(model: "AdaPerceiver", where: "torch.device", *, threads: int | None, compile: bool) -> None:
+    """Bring the model to its device, its blocks compiled if asked for; UnavailableError if that fails."""
+    from adapcli.model.compilation import compile_blocks
+
+    choose_threads(model.to(where), threads)
+    if compile:
+        compile_blocks(model)
 
 
 def stored_bytes(source: str) -> int | None:

@@ -43,7 +43,7 @@ WHAT = ("full configuration", "cost", "parameters", "stored", "configurations")
 
 
 def _facts(model: "AdaPerceiver", source: str) -> dict[str, Any]:
-    from adapcli.sweep.sweep import both_conventions
+    from adapcli.model.flops import both_conventions
 
     full = model.full_configuration
     return {

@@ -57,7 +57,7 @@ def _grid(config: "ModelConfig", image_size: int) -> dict[str, Any]:
 
 
 def _cost(config: "ModelConfig", c: "Configuration", image_size: int) -> dict[str, Any]:
-    from adapcli.sweep.sweep import both_conventions
+    from adapcli.model.flops import both_conventions
 
     costs = both_conventions(config, c, image_size)
     return {"tokens": c.tokens, "width": c.width, "depth": c.depth, **costs}

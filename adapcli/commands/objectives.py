@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapcli.commands.options import whole
+from adapcli.commands.options import one_of, whole
 from adapcli.commands.units import bytes_text, flops_text
 
 if TYPE_CHECKING:
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 OBJECTIVES = ("flops", "latency", "memory")
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
-
-
-def objective_name(text: str) -> str:
-    """One of OBJECTIVES; BadParameter naming them otherwise."""
-    if text not in OBJECTIVES:
-        raise typer.BadParameter(f"{text!r}: allowed are {', '.join(OBJECTIVES)}")
-    return text
 
 
 def milliseconds(text: str) -> float:
@@ -51,7 +44,7 @@ ObjectiveName = Annotated[
     str | None,
     typer.Option(
         "--objective",
-        parser=objective_name,
+        parser=one_of(*OBJECTIVES),
         metavar="NAME",
         help="Cost: flops, latency or memory. [default: the target's, or flops]",
     ),

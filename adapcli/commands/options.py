@@ -39,13 +39,6 @@ def device(text: str) -> str:
     return text
 
 
-def dtype(text: str) -> str:
-    """`auto`, `float32` or `bfloat16`; whether the device has it is found out when it is used."""
-    if text not in ("auto", "float32", "bfloat16"):
-        raise typer.BadParameter(f"{text!r}: allowed are auto, float32, bfloat16")
-    return text
-
-
 def flops_count(given: str | int) -> int:
     """FLOPs as people write them: 5000000, 5e6, 5M, 1.5G; BadParameter for anything else, or below 1."""
     text = str(given)
@@ -54,6 +47,17 @@ def flops_count(given: str | int) -> int:
     if not 1 <= value <= 1e30:
         raise typer.BadParameter(f"{text!r}: expected FLOPs: write 5e6, 5M or 1.5G")
     return int(value)
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """A parser for these names; its BadParameter lists them."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"{text!r}: allowed are {', '.join(names)}")
+        return text
+
+    return parse
 
 
 RunFolder = Annotated[
@@ -81,7 +85,10 @@ Device = Annotated[
 Dtype = Annotated[
     str,
     typer.Option(
-        "--dtype", parser=dtype, metavar="NAME", help="float32, bfloat16, or auto: bfloat16 on CUDA."
+        "--dtype",
+        parser=one_of("auto", "float32", "bfloat16"),
+        metavar="NAME",
+        help="float32, bfloat16, or auto: bfloat16 on CUDA.",
     ),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the blocks first; pays on long runs.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from adapcli.commands.checkpoints import check_output, open_checkpoint
+from adapcli.commands.checkpoints import check_output, open_checkpoint, prepare
 from adapcli.commands.options import (
     Batch,
     Checkpoint,
@@ -104,7 +104,7 @@ def predict(
     model, source = open_checkpoint(console, ckpt)
     _check_output(output, source, overwrite=overwrite)
     how = _how(console, model, Run.open(run), policy, tokens=tokens, width=width, depth=depth)
-    _prepare(model.to(where), threads=threads, compile=compile)
+    prepare(model, where, threads=threads, compile=compile)
     limits: dict[str, Any] = {
         "top": top,
         "batch": batch,
@@ -169,16 +169,6 @@ def _how(
     if given:
         raise UsageError(f"--policy and {given[0]} exclude each other", "a policy chooses the configuration")
     return cast("How", open_policy(policy, run, model))
-
-
-def _prepare(model: "AdaPerceiver", *, threads: int | None, compile: bool) -> None:
-    from adapcli.measure.device import set_threads, suggested_threads
-    from adapcli.model.compilation import compile_blocks
-    from adapcli.model.flops import flops
-
-    set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
-    if compile:
-        compile_blocks(model)
 
 
 def _predictor(

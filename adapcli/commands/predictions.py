@@ -127,10 +127,10 @@ def destination(console: Console, output: Path | None, *, shown: bool) -> Iterat
 
 def summary(tally: "Tally", model: "AdaPerceiver") -> dict[str, Any]:
     """The run as a whole, for JSON. Seconds are from the first picture asked for to the last answer."""
-    from adapcli.model.flops import flops
+    from adapcli.model.flops import executed_flops
 
     n, seconds, side = tally.predicted, tally.seconds, model.preprocessing.size
-    full_cost_flops = flops(model.config, model.full_configuration, side, "folded", "block")
+    full_cost_flops = executed_flops(model.config, model.full_configuration, side)
     return {
         "images": n,
         "skipped": len(tally.skipped),

@@ -13,9 +13,20 @@ from adapcli.commands.objectives import (
     MeasuredDtype,
     MemoryTarget,
     ObjectiveName,
+    Wanted,
     cost_text,
 )
-from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, fraction, whole
+from adapcli.commands.options import (
+    FlopsTarget,
+    Json,
+    Overwrite,
+    Quiet,
+    RunFolder,
+    Seed,
+    fraction,
+    one_of,
+    whole,
+)
 from adapcli.commands.units import percent_text
 from adapcli.console import Console
 
@@ -28,14 +39,6 @@ LESS = {"flops": "cheaper", "latency": "faster", "memory": "smaller"}
 SAMPLERS = ("tpe", "nsga2", "random", "grid")
 TRIALS = 100
 
-
-def sampler_name(text: str) -> str:
-    """One of SAMPLERS; BadParameter naming them otherwise."""
-    if text not in SAMPLERS:
-        raise typer.BadParameter(f"{text!r}: allowed are {', '.join(SAMPLERS)}")
-    return text
-
-
 MinScore = Annotated[
     float | None,
     typer.Option(
@@ -45,7 +48,7 @@ MinScore = Annotated[
 Sampler = Annotated[
     str | None,
     typer.Option(
-        "--sampler", parser=sampler_name, metavar="NAME", help="tpe, nsga2, random or grid, not all."
+        "--sampler", parser=one_of(*SAMPLERS), metavar="NAME", help="tpe, nsga2, random or grid, not all."
     ),
 ]
 Trials = Annotated[
@@ -87,7 +90,6 @@ def search(
     from adapcli.errors import UsageError
     from adapcli.report.labels import score_name
     from adapcli.run import Run
-    from adapcli.search import exhaustive, sampled
     from policies.table import OutcomeTable
 
     if sampler is None and (trials or study):
@@ -96,24 +98,27 @@ def search(
     table = OutcomeTable.load(folder.require("table"))
     limits = (flops_target, latency_target, memory_target)
     wanted = Asked(objective, *limits, min_score, batch, device, dtype).wanted(table, folder)
-    if sampler is None:
-        result = exhaustive(table, wanted.target, objective=wanted.objective)
-    else:
-        with console.progress(f"searching with {sampler}") as progress:
-            how: dict[str, Any] = {
-                "sampler": sampler,
-                "trials": trials or TRIALS,
-                "study": study,
-                "seed": seed,
-            }
-            how |= {"progress": progress, "warn": console.warn, "objective": wanted.objective}
-            result = sampled(table, wanted.target, **how)
+    how: dict[str, Any] = {"trials": trials or TRIALS, "study": study, "seed": seed}
+    result = _result(console, table, wanted, sampler, how)
     told = [*wanted.told, _keep(result, folder.search, overwrite=overwrite)]
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
     warnings = _disagreements(result, table)
     _tell(console, told, warnings)
     console.result({**result.to_dict(), "warnings": warnings})
+
+
+def _result(
+    console: Console, table: "OutcomeTable", wanted: Wanted, sampler: str | None, how: dict[str, Any]
+) -> "SearchResult":
+    """Look at every configuration, or with a sampler at some; how: of the sampler."""
+    from adapcli.search import exhaustive, sampled
+
+    if sampler is None:
+        return exhaustive(table, wanted.target, objective=wanted.objective)
+    told: dict[str, Any] = {"objective": wanted.objective, "warn": console.warn}
+    with console.progress(f"searching with {sampler}") as progress:
+        return sampled(table, wanted.target, sampler=sampler, progress=progress, **told, **how)
 
 
 def _tell(console: Console, remarks: list[str], warnings: list[str]) -> None:

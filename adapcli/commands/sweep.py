@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.checkpoints import open_checkpoint, short_name
+from adapcli.commands.checkpoints import open_checkpoint, prepare, short_name
 from adapcli.commands.options import (
     Batch,
     Checkpoint,
@@ -80,9 +80,7 @@ def sweep(
 
     Writes the outcome table, from which searches, policies and reports are made.
     """
-    from adapcli.measure.device import resolve, set_threads, suggested_threads
-    from adapcli.model.compilation import compile_blocks
-    from adapcli.model.flops import flops
+    from adapcli.measure.device import resolve
     from adapcli.model.precision import resolve_dtype
     from adapcli.run import Run
     from adapcli.sweep.samples import Samples
@@ -90,8 +88,7 @@ def sweep(
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt)
-    model = compile_blocks(model.to(where)) if compile else model.to(where)
-    set_threads(threads or suggested_threads(flops(model.config, model.full_configuration)))
+    prepare(model, where, threads=threads, compile=compile)
     space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
     target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
     samples = Samples.open(

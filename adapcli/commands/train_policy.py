@@ -89,21 +89,14 @@ def train_policy(
     from policies import base, evaluate
     from policies.table import OutcomeTable
 
-    _one_of(flops_target, lambda_, max_drop)
+    goal: dict[str, Any] = {"flops_target": flops_target, "lambda_": lambda_, "max_drop": max_drop}
+    _one_of(*goal.values())
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
     options = _options_of(algo, timesteps=timesteps, actions=actions, seed=seed, name=name)
     table = OutcomeTable.load(folder.require("table"))
     target = folder.claim("policies", base.check_name(name or algo), overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
-        trained = policies.train(
-            algo,
-            table,
-            lambda_=lambda_,
-            flops_target=flops_target,
-            max_drop=max_drop,
-            progress=progress,
-            **options,
-        )
+        trained = policies.train(algo, table, progress=progress, **goal, **options)
     judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
     _keep(target, judged, table, trained, overwrite=overwrite)
     folder.record(seed=seed)

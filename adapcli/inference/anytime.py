@@ -13,7 +13,7 @@ from adapcli.inference.answers import Answers, Images, Indices, Piece, in_order,
 from adapcli.inference.execution import Run
 from adapcli.inference.session import AnytimeSession
 from adapcli.inference.waiting import Part
-from adapcli.model.flops import continues, flops, increments, session_bytes, trunk_flops
+from adapcli.model.flops import continues, executed_flops, increments, session_bytes, trunk_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.grid import Grid
@@ -164,8 +164,7 @@ class Paths:
 
     def first_cost(self, size: tuple[int, int]) -> int:
         """Up to and with the first readout, on an image of `size`, and the stopper's own computation."""
-        cost = flops(self.config, self._at[self.first], size, readout="folded", attention="block")
-        return cost + self.own_flops
+        return executed_flops(self.config, self._at[self.first], size) + self.own_flops
 
     def step_cost(self, step: Step, size: tuple[int, int]) -> int:
         """What the step executes, with its readout."""

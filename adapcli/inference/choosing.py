@@ -10,7 +10,7 @@ from torch import Tensor
 from adapcli.data.features import feature_flops, feature_names, image_features
 from adapcli.errors import FileError, InfeasibleError
 from adapcli.inference.anytime import configuration_at
-from adapcli.model.flops import flops
+from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.live import Chooser
@@ -53,7 +53,7 @@ class Choosing:
 
     def _all_costs(self, size: tuple[int, int]) -> dict[Configuration, int]:
         own = self.own_flops(size)
-        return {c: executed_flops(self.model, c, size) + own for c in self._grid}
+        return {c: executed_flops(self.model.config, c, size) + own for c in self._grid}
 
     def _cut(self, wanted: Configuration, size: tuple[int, int]) -> Configuration:
         """The dearest within the budget of those in the grid that are nowhere larger than what is wanted."""
@@ -68,11 +68,6 @@ class Choosing:
         smaller = [c for c in cheap if c.tokens <= wanted.tokens and c.depth <= wanted.depth
                    and all(a <= b for a, b in zip(c.widths(), wanted.widths(), strict=False))]  # fmt: skip
         return max(smaller or cheap, key=costs.__getitem__)
-
-
-def executed_flops(model: AdaPerceiver, configuration: Configuration, size: tuple[int, int]) -> int:
-    """FLOPs of one image of (height, width), as executed here, up to and with one readout."""
-    return flops(model.config, configuration, size, readout="folded", attention="block")
 
 
 def _columns(chooser: Chooser) -> list[int]:

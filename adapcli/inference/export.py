@@ -23,7 +23,7 @@ from adapcli import __version__
 from adapcli.errors import AdapError, UnavailableError, UsageError
 from adapcli.inference.fixed import ANSWERS, FixedModel
 from adapcli.measure.device import EXTRAS
-from adapcli.model.flops import flops
+from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.files import write_bytes
@@ -120,7 +120,7 @@ def describe(model: AdaPerceiver, configuration: Configuration) -> dict[str, Any
         "outputs": list(ANSWERS[config.task]),
         "preprocessing": model.preprocessing.to_dict(),
         "class_names": list(model.class_names),
-        "cost_flops": flops(config, configuration, size, readout="folded", attention="block"),
+        "cost_flops": executed_flops(config, configuration, size),
     }
 
 

@@ -12,7 +12,7 @@ from adapcli.inference.answers import Answers, Images, Indices, Piece, in_order
 from adapcli.inference.execution import Run
 from adapcli.inference.session import AnytimeSession
 from adapcli.inference.waiting import Part, gather
-from adapcli.model.flops import flops, session_bytes, trunk_flops
+from adapcli.model.flops import executed_flops, session_bytes, trunk_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 
@@ -122,8 +122,6 @@ class GroupedRun(Run[Goals]):
 
     def _answer(self, part: Part[Goals], configuration: Configuration) -> Piece:
         session = gather([part]).session
-        cost = flops(
-            self.model.config, configuration, session.image_size, readout="folded", attention="block"
-        )
+        cost = executed_flops(self.model.config, configuration, session.image_size)
         reached = (configuration,) * len(part)
         return Piece(part.index, session.readout(), reached, np.full(len(part), cost, np.int64))

@@ -17,8 +17,9 @@ from adapcli.data.pictures import Picture
 from adapcli.errors import FileError, InfeasibleError, UsageError
 from adapcli.inference.answers import Piece
 from adapcli.inference.anytime import AnytimeRun
-from adapcli.inference.choosing import Choosing, executed_flops
+from adapcli.inference.choosing import Choosing
 from adapcli.inference.grouped import GroupedRun
+from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import autocast
 from adapcli.space import Configuration
@@ -113,7 +114,7 @@ class Predictor:
         self._choosing: Choosing | None = None
         side = model.preprocessing.size
         if isinstance(how, Configuration):
-            _check_budget(executed_flops(model, how, (side, side)), max_flops)
+            _check_budget(executed_flops(model.config, how, side), max_flops)
         elif not isinstance(how, Stopper):
             self._choosing = Choosing(model, how, max_flops=max_flops)
         self._deciding_flops = self._choosing.own_flops((side, side)) if self._choosing else 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from adapcli.measure.latency import Stopwatch, Timing, synchroniser
 from adapcli.measure.memory import held_bytes, peak_bytes
 from adapcli.measure.workloads import Direct, Static, images, in_dtype
-from adapcli.model.flops import flops
+from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import dtype_name
 from adapcli.space import Configuration
@@ -173,7 +173,7 @@ class Bench:
         seconds = [self.stopwatch.pace(call) for call in calls]
 
         def parts(c: Configuration, batch: int) -> list[float]:
-            work = flops(self.model.config, c, self.model.preprocessing.size, "folded", "block")
+            work = executed_flops(self.model.config, c, self.model.preprocessing.size)
             return [1.0, float(c.depth), work * batch / 1e9]
 
         weights, _ = nnls(np.array([parts(c, least) for c in few]), np.array(seconds))

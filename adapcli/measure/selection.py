@@ -11,7 +11,6 @@ from policies import pareto
 from policies.table import OutcomeTable, schema
 
 AFFORDABLE_S = 120.0
-WHICH = ("auto", "all", "front")
 CHUNK_ROWS = 4096
 
 

@@ -45,6 +45,23 @@ def flops(
     )
 
 
+def executed_flops(
+    config: ModelConfig, configuration: Configuration, image_size: int | tuple[int, int] | None = None
+) -> int:
+    """`flops` as this project runs it: folded readout, block attention."""
+    return flops(config, configuration, image_size, readout="folded", attention="block")
+
+
+def both_conventions(
+    config: ModelConfig, configuration: Configuration, image_size: int | tuple[int, int] | None = None
+) -> dict[str, int]:
+    """FLOPs of one image as published (plain readout, dense attention) and as executed here, for JSON."""
+    return {
+        "published_flops": flops(config, configuration, image_size, readout="plain", attention="dense"),
+        "executed_flops": executed_flops(config, configuration, image_size),
+    }
+
+
 def input_flops(config: ModelConfig, image_size: int | tuple[int, int] | None = None) -> int:
     """Patches, and their keys and values for the read: the stage that every configuration shares."""
     patches, d = _patches(config, image_size), config.embed_dim

@@ -131,9 +131,7 @@ def folded(model: AdaPerceiver, tokens: int | None = None) -> FoldedReadout:
     Made once per weights: it is made anew after any in-place change, replacement, or move to another device
     or type. The one change that goes unseen is writing through `.data`, which torch does not count.
     """
-    length = max(
-        tokens or 1, model.config.max_latent_tokens
-    )  # up to the trained length, rotations are shared
+    length = max(tokens or 1, model.config.max_latent_tokens)  # rotations, and so folds, are the same below
     weights = _weights(model)
     if weights is None:
         return _fold_exactly(model, length)

@@ -59,7 +59,7 @@ def objective(name: str, condition: Condition | None = None) -> Objective:
 
     def values(table: OutcomeTable) -> Floats:
         found = latency.measured(_rows(table), condition)
-        return found.spread(getattr(found, column), table.n_configs)
+        return found.scattered(getattr(found, column), table.n_configs)
 
     return Objective(name, column, unit, values, condition)
 

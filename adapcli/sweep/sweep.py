@@ -16,8 +16,7 @@ from adapcli.errors import FileError, UsageError
 from adapcli.evaluation.outcomes import SIGNAL_NAMES
 from adapcli.evaluation.passes import GridPass, pass_flops
 from adapcli.measure.device import describe
-from adapcli.model.config import ModelConfig
-from adapcli.model.flops import flops, increments, memory_bytes, readout_flops
+from adapcli.model.flops import both_conventions, executed_flops, increments, memory_bytes, readout_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import dtype_name
 from adapcli.space import ConfigSpace, Configuration
@@ -152,7 +151,7 @@ class Sweep:
                     "tokens": c.tokens,
                     "width": c.width,
                     "depth": c.depth,
-                    "cost_flops": flops(config, c, size, readout="folded", attention="block"),
+                    "cost_flops": executed_flops(config, c, size),
                     "readout_flops": readout_flops(config, c.tokens, size),
                     "memory_bytes": memory_bytes(config, c, size),
                 }
@@ -208,17 +207,9 @@ class Sweep:
         return table
 
 
-def both_conventions(config: ModelConfig, configuration: Configuration, image_size: int) -> dict[str, int]:
-    """FLOPs of one configuration as published (plain readout, dense attention) and as executed here."""
-    return {
-        "published_flops": flops(config, configuration, image_size, readout="plain", attention="dense"),
-        "executed_flops": flops(config, configuration, image_size, readout="folded", attention="block"),
-    }
-
-
 def _check_task(model: AdaPerceiver, name: str) -> None:
     """Dense tasks will bring their own scores per sample; until then they are refused."""
-    if model.config.task not in ("classification", "distillation"):
+    if not model.config.classifies:
         raise FileError(
             f"{name}: this checkpoint is for {model.config.task}", "a sweep scores classification so far"
         )

@@ -1,7 +1,7 @@
 """Images that each go their own way, executed: the FLOPs per second against those of a static run.
 
 At the same rate, the part of the FLOPs that is saved is the part of the time that is saved: the rate over the
-static run's is what is kept of the promise. Functions for `anytime.py` and `cuda.py`.
+static run's is what is kept of the promise. Functions for `anytime.py` and `gpu.py`.
 """
 
 import time
@@ -16,7 +16,7 @@ import torch
 from adapcli.inference.answers import Answers, in_order
 from adapcli.inference.anytime import run_anytime
 from adapcli.inference.grouped import GroupedRun, run_grouped
-from adapcli.model.flops import flops
+from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.grid import Grid
@@ -45,7 +45,7 @@ class DrawnExits:
 
 
 def cost(model: AdaPerceiver, configuration: Configuration) -> int:
-    return flops(model.config, configuration, readout="folded", attention="block")
+    return executed_flops(model.config, configuration)
 
 
 def depth_grid(model: AdaPerceiver, tokens: int, width: int) -> Grid:

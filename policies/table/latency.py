@@ -79,7 +79,7 @@ class Measured:
         ):
             yield row, Cell(*values)
 
-    def spread(self, values: Array, n_configs: int) -> Array:
+    def scattered(self, values: Array, n_configs: int) -> Array:
         """`values` (n,) at their configurations, infinite at those that were not measured: (C,)."""
         whole = np.full(n_configs, np.inf)
         whole[self.index] = values

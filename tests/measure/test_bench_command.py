@@ -145,7 +145,6 @@ def test_defaults_are_the_library_s():
     import inspect
 
     assert inspect.signature(command.bench).parameters["rounds"].default == stopwatch.ROUNDS
-    assert command.WHICH == selection.WHICH
 
 
 @pytest.mark.parametrize(
@@ -198,15 +197,15 @@ def test_damaged_measurements_are_found_before_an_hour_is_spent(adap, run):
 
 
 def test_policies_run_one_by_one_at_batch_1(run, make_model, monkeypatch):
-    from adapcli.inference import workload
+    from adapcli.inference import policy_job
     from adapcli.inference.anytime import run_anytime
     from policies import registry
 
     model, asked = make_model(num_classes=10), []
     policy = registry.load(run / "policies" / "threshold")
-    monkeypatch.setattr(workload, "run_anytime", lambda *a, **k: asked.append(k) or run_anytime(*a, **k))
+    monkeypatch.setattr(policy_job, "run_anytime", lambda *a, **k: asked.append(k) or run_anytime(*a, **k))
     x = torch.randn(5, 1, 16, 16)
-    jobs = [workload.policy_job("p", policy, model, x, batch, torch.float32) for batch in (1, 4)]
+    jobs = [policy_job.policy_job("p", policy, model, x, batch, torch.float32) for batch in (1, 4)]
     alone, together = (job.call() for job in jobs)
     assert asked == [{"batch": 1, "max_in_flight": 1}, {"batch": 4, "max_in_flight": None}]
     assert alone.configurations == together.configurations

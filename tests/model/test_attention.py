@@ -14,6 +14,8 @@ from adapcli.model.rope import rotate, rotate_back, rotation
 CPU = torch.device("cpu")
 RUNS = st.tuples(st.integers(1, 12), st.sets(st.integers(1, 14), min_size=1, max_size=5).map(sorted))
 
+unfused = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
 
 def group_of(token, tokens, granularities):
     """By the definition: the index of the granularity a token falls in, t itself closing the last group."""
@@ -38,14 +40,20 @@ def test_groups_end_at_the_run(run):
     assert list(ends) == sorted(set(ends))
 
 
-@settings(max_examples=60, deadline=None)
-@given(RUNS, st.integers(0, 10_000))
-def test_grouped_attention_equals_masked_attention(run, seed):
+@unfused
+@pytest.mark.parametrize(
+    "attend",
+    [grouped_attention, lambda q, k, v, ends: flex(q, k, v, flex_mask(ends, CPU))],
+    ids=["grouped", "flex"],
+)
+@settings(max_examples=50, deadline=None)
+@given(run=RUNS, seed=st.integers(0, 10_000))
+def test_either_way_equals_masked_attention(attend, run, seed):
     tokens, granularities = run
     ends = group_ends(tokens, granularities)
     q, k, v = torch.randn(3, 2, 2, tokens, 4, generator=torch.Generator().manual_seed(seed)).unbind()
     masked = scaled_dot_product_attention(q, k, v, attn_mask=block_mask(ends, CPU))
-    torch.testing.assert_close(grouped_attention(q, k, v, ends), masked, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(attend(q, k, v, ends), masked, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mask", ["block", "causal", "none"])
@@ -92,20 +100,6 @@ def test_turning_back_undoes_the_turn():
     x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     there = rotate_back(x, turns)
     torch.testing.assert_close(rotate(there, turns), x[:, None].expand(2, 5, 8), atol=1e-6, rtol=1e-5)
-
-
-unfused = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-
-
-@unfused
-@settings(max_examples=40, deadline=None)
-@given(RUNS, st.integers(0, 10_000))
-def test_flex_attention_equals_masked_attention(run, seed):
-    tokens, granularities = run
-    ends = group_ends(tokens, granularities)
-    q, k, v = torch.randn(3, 2, 2, tokens, 4, generator=torch.Generator().manual_seed(seed)).unbind()
-    masked = scaled_dot_product_attention(q, k, v, attn_mask=block_mask(ends, CPU))
-    torch.testing.assert_close(flex(q, k, v, flex_mask(ends, CPU)), masked, atol=1e-6, rtol=1e-5)
 
 
 @unfused

@@ -24,7 +24,7 @@ def test_a_condition_s_rows_come_back_by_configuration():
     found = measured(pd.concat([rows(GPU), rows(CPU)[::-1]]), CPU)
     assert found.index.tolist() == [0, 1, 2]
     assert found.median_ms.tolist() == [1, 3, 2]
-    assert found.spread(found.median_ms, 4).tolist() == [1, 3, 2, float("inf")]
+    assert found.scattered(found.median_ms, 4).tolist() == [1, 3, 2, float("inf")]
     assert [cell.peak_memory_bytes for _, cell in found.rows()] == [1000, 1001, 1002]
 
 

@@ -147,16 +147,6 @@ def run(table, tmp_path):
     return tmp_path / "run"
 
 
-@pytest.fixture
-def adap(run, capsys):
-    def call(*arguments):
-        code = main(["search", "--run", str(run), *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 def test_a_target_names_its_objective(adap, run):
     code, out, err = adap("--latency-target", 6)
     assert code == 0, err

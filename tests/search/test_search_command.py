@@ -14,16 +14,6 @@ def run(make_table, tmp_path):
     return tmp_path / "run"
 
 
-@pytest.fixture
-def adap(run, capsys):
-    def call(*arguments):
-        code = main(["search", "--run", str(run), *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 def test_saves_and_shows_the_library_s_result(run, adap):
     code, out, err = adap("--flops-target", 0.7)
     expected = exhaustive(OutcomeTable.load(run / "table"), Target(fraction=0.7))
