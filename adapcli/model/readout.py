@@ -64,7 +64,7 @@ class FoldedReadout:
         values_HMC = torch.baddbmm(self.value_bias_HC[:, None], mixed_HMD, self.values_HDC)
         merged_MD = values_HMC.permute(1, 0, 2).flatten(1)
         written: Tensor = self.sink_D + self.model.write_head.cattn.proj(merged_MD)
-        return written.view(*shape, -1)
+        return written.view(*shape, written.shape[-1])
 
     def _mix(self, z_NTD: Tensor, prefixes: Sequence[int]) -> tuple[Tensor, tuple[int, int]]:
         """Each head's attention-weighted mean of the latents in each prefix: (H, N * G, D), in float32.
@@ -122,7 +122,8 @@ def _wide_query(head: CrossBlock, sink_D: Tensor) -> Tensor:
 
 _Parts = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 _Weights = tuple[tuple[object, ...], ...]
-_kept: "WeakKeyDictionary[AdaPerceiver, tuple[_Weights, dict[int, _Parts]]]" = WeakKeyDictionary()
+_Kept = tuple[_Weights, dict[int, _Parts], list[Tensor]]
+_kept: "WeakKeyDictionary[AdaPerceiver, _Kept]" = WeakKeyDictionary()
 
 
 def folded(model: AdaPerceiver, tokens: int | None = None) -> FoldedReadout:
@@ -132,26 +133,24 @@ def folded(model: AdaPerceiver, tokens: int | None = None) -> FoldedReadout:
     or type. The one change that goes unseen is writing through `.data`, which torch does not count.
     """
     length = max(tokens or 1, model.config.max_latent_tokens)  # rotations, and so folds, are the same below
-    weights = _weights(model)
-    if weights is None:
+    tensors = _folded_weights(model)
+    if any(tensor.is_inference() for tensor in tensors):  # whether these change cannot be told
         return _fold_exactly(model, length)
-    known, folds = _kept.get(model, ((), {}))
+    weights = tuple((id(t), t.data_ptr(), t._version, t.device, t.dtype) for t in tensors)
+    known, folds, _ = _kept.get(model, ((), {}, []))
     if known != weights:
         folds = {}
-        _kept[model] = (weights, folds)
+        # Holding objects and memory keeps both from being given to other weights, which would look the same.
+        _kept[model] = (weights, folds, [*tensors, *(t.detach() for t in tensors)])
     if length not in folds:
         fold = _fold_exactly(model, length)
         folds[length] = (fold.keys_THD, fold.key_bias_TH, fold.values_HDC, fold.value_bias_HC, fold.sink_D)
     return FoldedReadout(*folds[length], model)
 
 
-def _weights(model: AdaPerceiver) -> _Weights | None:
-    """What changes when the weights that are folded do; None if that cannot be told."""
+def _folded_weights(model: AdaPerceiver) -> list[Tensor]:
     parts = (model.write_head, model.output_latents)
-    tensors = [tensor for part in parts for tensor in part.parameters()]
-    if any(tensor.is_inference() for tensor in tensors):
-        return None
-    return tuple((id(t), t.data_ptr(), t._version, t.device, t.dtype) for t in tensors)
+    return [tensor for part in parts for tensor in part.parameters()]
 
 
 def _fold_exactly(model: AdaPerceiver, tokens: int) -> FoldedReadout:

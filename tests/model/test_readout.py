@@ -192,6 +192,18 @@ class TestTheFoldThatIsKept:
         with torch.no_grad():
             assert torch.equal(after.logits(z), FoldedReadout.of(model, 8).logits(z))
 
+    def test_weights_in_the_memory_of_earlier_ones_are_not_taken_for_them(self, model):
+        """Freed memory is given out again: an address alone does not tell weights apart."""
+        weight = model.write_head.cattn.k.weight
+        for _ in range(5):
+            self.keys(model)
+            for _ in range(2):
+                weight.data = torch.empty(0)
+                weight.data = torch.randn(model.config.embed_dim, model.config.embed_dim)
+            with torch.no_grad():
+                exact = FoldedReadout.of(model, 8).logits(latents(8))
+                assert torch.equal(folded(model).logits(latents(8)), exact)
+
     def test_a_copy_has_a_fold_of_its_own(self, model):
         self.keys(model)
         twin = copy.deepcopy(model)
