@@ -1,5 +1,6 @@
 """Stopping per sample, for real: each image runs on until a stopping rule is content with its answer."""
 
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -63,6 +64,8 @@ class AnytimeRun(Run[Looks]):
         max_flops: float | None = None,
         near: float = NEAR,
     ) -> None:
+        if max_flops is not None and math.isnan(max_flops):
+            raise UsageError(f"max_flops {max_flops}: expected a number of FLOPs")
         self.stopper, self.paths = stopper, Paths(model, stopper)
         self.budget, self.tolerance = np.inf if max_flops is None else max_flops, near
         self.near = self.over_budget = 0
@@ -144,8 +147,13 @@ class Paths:
         self._at = {at: configuration_at(stopper.grid, at) for at in reachable}
         for configuration in self._at.values():
             model.config.check(configuration)
-        self.caches = len({(c.tokens, c.width) for c in self._at.values()}) > 1
+        self.caches = self._needs_caches()
         self._costs: dict[tuple[Step, tuple[int, int]], int] = {}
+
+    def _needs_caches(self) -> bool:
+        """Unless all it can do is go deeper from the first: only the depths differ, none is less."""
+        first, others = self[self.first], self._at.values()
+        return any((c.tokens, c.width) != (first.tokens, first.width) or c.depth < first.depth for c in others)
 
     def __contains__(self, at: int) -> bool:
         return at in self._at

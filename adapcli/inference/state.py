@@ -5,6 +5,7 @@ B samples, T latent tokens, P patches, D model width.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ Chosen = tuple[State, Tensor | None]
 
 
 def gather(parts: Sequence[Chosen]) -> State:
-    """The chosen samples of all parts, in order, each tensor copied once at most."""
+    """The chosen samples of all parts, in order, each tensor copied once at most; of two types the wider."""
     if len(parts) == 1 and parts[0][1] is None:
         return parts[0][0].copy()
     rows = [chosen for _, chosen in parts]
@@ -71,10 +72,13 @@ def gather(parts: Sequence[Chosen]) -> State:
 
 def _gathered(column: Sequence[Tensor], rows: Sequence[Tensor | None]) -> Tensor:
     sizes = [len(t) if chosen is None else len(chosen) for t, chosen in zip(column, rows, strict=True)]
-    whole = column[0].new_empty(sum(sizes), *column[0].shape[1:])
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in column))
+    whole = column[0].new_empty(sum(sizes), *column[0].shape[1:], dtype=dtype)
     for tensor, chosen, part in zip(column, rows, torch.split(whole, sizes), strict=True):
         if chosen is None:
             part.copy_(tensor)
+        elif tensor.dtype != dtype:  # made under another autocast
+            part.copy_(tensor.index_select(0, chosen))
         else:
             torch.index_select(tensor, 0, chosen, out=part)
     return whole

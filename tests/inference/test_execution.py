@@ -247,6 +247,21 @@ def test_late_stages_run_full_batches_although_few_reach_them(make_model, monkey
     assert len(sizes) > 2
 
 
+def test_a_path_may_lead_back_to_fewer_blocks(make_model):
+    model = make_model()
+    found = run_anytime(model, images(2), Threshold(grid(model.config), (2, 0, 1), 2.0))
+    assert found.configurations == (SPACE[1],) * 2
+    torch.testing.assert_close(found.output.logits, model(images(2), SPACE[1]).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_answers_that_are_no_numbers_are_never_sure_and_disturb_nobody(make_model):
+    model, x = make_model(), images(5)
+    x[2] = torch.nan
+    found = run_anytime(model, x, Threshold(grid(model.config), (0, 1, 2), 0.0), batch=2)
+    assert found.configurations == (SPACE[0], SPACE[0], SPACE[2], SPACE[0], SPACE[0])
+    assert found.output.logits.isnan().any(1).tolist() == [False, False, True, False, False]
+
+
 def test_decisions_near_the_threshold_are_counted(make_model):
     model, x = make_model(), images(1)
     first = run_grouped(model, x, [SPACE[0]])
@@ -276,6 +291,7 @@ def exit_of(grid):
     [
         (lambda m, g: run_anytime(m, images(2), exit_of(g), batch=0), "batch 0"),
         (lambda m, g: run_anytime(m, images(2), exit_of(g), max_in_flight=0), "max_in_flight 0"),
+        (lambda m, g: run_anytime(m, images(2), exit_of(g), max_flops=np.nan), "max_flops nan"),
         (lambda m, g: run_anytime(m, images(2), Stray(g, (0, 1), (0.5, 0.5))), "did not announce"),
         (lambda m, g: run_anytime(m, [images(2), images(2, 24)], exit_of(g), batch=4), "shape"),
         (lambda m, g: run_anytime(m, images(2), exit_of(ARMS)), "not over tokens, width, depth"),

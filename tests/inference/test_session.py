@@ -395,3 +395,34 @@ def test_training_goes_on_between_two_readouts(make_model):
     )
     with torch.no_grad():
         model.write_head.cattn.v.weight.div_(2)
+
+
+@pytest.mark.parametrize("task", ["classification", "distillation", "segmentation"])
+def test_a_session_of_no_samples_runs_like_any_other(make_model, task):
+    """What `split` leaves when all samples go the same way."""
+    model = make_model(task=task, output_feat_dim=6)
+    session = AnytimeSession(model, images(), width=13).extend(tokens=2, depth=1)
+    _, nobody = session.split(torch.ones(3, dtype=torch.bool))
+    found = nobody.extend(tokens=5, depth=2).readout()
+    expected = session.extend(tokens=5, depth=2).readout()
+    for name in ("logits", "features", "maps"):
+        wanted = getattr(expected, name)
+        assert (getattr(found, name) is None) == (wanted is None)
+        assert wanted is None or getattr(found, name).shape == (0, *wanted.shape[1:])
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([2, 0, 0])])
+@pytest.mark.parametrize("first", [False, True])
+def test_sessions_of_different_precision_are_joined_in_the_wider(make_model, rows, first):
+    """Caches made under autocast are bfloat16: those beside them keep their digits, whoever comes first."""
+    model, x = make_model(), images()
+
+    def session(narrow):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+            return AnytimeSession(model, x, width=13).extend(tokens=2, depth=2)
+
+    parts = [(session(first), rows), (session(not first), rows)]
+    joined = AnytimeSession.gather(parts).extend(tokens=5, depth=3)
+    exact = joined.readout().logits.chunk(2)[int(first)]
+    wanted = direct(model, x, joined).logits
+    torch.testing.assert_close(exact, wanted if rows is None else wanted[rows], atol=1e-5, rtol=1e-5)
