@@ -42,6 +42,8 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "timm": ("timm", "torchvision"),
+    "hf": ("transformers",),
+    "soap": ("pytorch-optimizer",),
 }
 """Optional extras and the packages they bring."""
 
