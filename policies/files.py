@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Give a file to write to; it becomes `path`, an older one replaced, if the block ends without an error.
 
-    It has the permissions that the user's umask asks for. AdapError for an OSError in the block; the old
-    file, if any, is then intact, as it is after any other error.
+    It has the permissions that the user's umask asks for. FileError for a device or a pipe in its place,
+    AdapError for an OSError in the block; after any error the old file, if any, is intact.
     """
     path = Path(path)
+    _refuse_device(path)
     temporary = _beside(path, "tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Write `content` to `path` as `atomic_file` does."""
     with atomic_file(path) as file:
         file.write(content)
+
+
+def _refuse_device(path: Path) -> None:
+    """Renaming something to /dev/null would, for a user who may, take it from every program."""
+    with suppress(OSError):  # nothing there, or a name that cannot be: told when it is written
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return
+        raise FileError(f"{path}: neither a file nor a folder, not replaced")
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -130,9 +141,11 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
 def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a scratch folder beside `path`; rename it into place when the block ends without an error.
 
-    FileError if `path` exists and may not be overwritten; AdapError if the folder cannot be made.
+    FileError if `path` exists and may not be overwritten, or is a device or a pipe; AdapError if the folder
+    cannot be made.
     """
     path = Path(path)
+    _refuse_device(path)
     if path.exists() and not overwrite:
         raise FileError(f"{path} exists already")
     scratch = _beside(path, "tmp")
@@ -151,9 +164,11 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
 def install_folder(scratch: Path, path: Path) -> None:
     """Rename `scratch` to `path`; an older folder there is moved aside first and deleted last.
 
-    AdapError if that fails; the older folder is then back in its place. (A crash between the two renames
+    FileError for a device or a pipe there; AdapError if it fails otherwise; the older folder is then back in
+    its place. (A crash between the two renames
     leaves it beside `path`, under a hidden name that ends in `.old`.)
     """
+    _refuse_device(path)
     aside = _beside(path, "old")
     try:
         if path.exists():

@@ -1,5 +1,6 @@
 """The checkpoint that a command was given, or the packaged one."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,20 @@ def check_output(output: Path, source: str, *, overwrite: bool) -> None:
     """Raise UsageError if writing `output` would replace what is there unasked, or what it is made from."""
     from adapcli.errors import UsageError
 
-    if output.exists() and output.resolve() in (Path(source).resolve(), Path(source).resolve().parent):
+    if output.exists() and output.resolve() in _parts(Path(source).resolve()):
         raise UsageError(f"{output} holds the checkpoint itself", "choose another name with --output")
-    if output.exists() and not overwrite:
+    if output.exists() and not output.is_file() and not output.is_dir():
+        raise UsageError(f"{output}: neither a file nor a folder", "choose another name with --output")
+    if os.path.lexists(output) and not overwrite:
         raise UsageError(f"{output} exists already", "--overwrite replaces it")
+
+
+def _parts(place: Path) -> set[Path]:
+    """What a checkpoint at `place` consists of, and the folder that it is in."""
+    if place.suffix == ".pt":
+        return {place, place.parent}
+    folder = place if place.is_dir() else place.parent
+    return {place, place.parent, folder / "config.json", folder / "model.safetensors"}
 
 
 def short_name(source: str) -> str:

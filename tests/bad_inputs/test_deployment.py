@@ -1,5 +1,7 @@
 """`adap extract` and `adap export` with wrong values and places."""
 
+import os
+
 import pytest
 
 import adapcli
@@ -73,6 +75,14 @@ def test_a_checkpoint_is_not_replaced_by_a_part_of_itself(
     ended = adap("extract", "--ckpt", source, "--depth", "1", "-o", output, "--overwrite")
     ended.refused(2, f"{output} holds the checkpoint itself")
     assert contents(tmp_path) == before
+
+
+@WRITING
+def test_a_device_or_a_pipe_is_never_replaced(adap, tmp_path, checkpoint, command, name):
+    os.mkfifo(tmp_path / name)
+    words = [command, "--ckpt", checkpoint, "-o", name, "--overwrite"]
+    adap(*words).refused(2, f"{name}: neither a file nor a folder")
+    assert (tmp_path / name).is_fifo()
 
 
 def test_weights_alone_are_not_written(adap, tmp_path, checkpoint):

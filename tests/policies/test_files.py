@@ -21,6 +21,7 @@ from policies.files import (
     ArrayFile,
     atomic_file,
     atomic_folder,
+    install_folder,
     read_csv,
     read_json,
     write_bytes,
@@ -331,6 +332,23 @@ def test_a_link_or_a_file_in_the_way_is_replaced_without_touching_what_it_names(
 
 
 # Tables
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    pipe, scratch = tmp_path / "pipe", tmp_path / "scratch"
+    os.mkfifo(pipe)
+    scratch.mkdir()
+    with pytest.raises(FileError, match="pipe: neither a file nor a folder"):
+        write_bytes(pipe, b"content")
+    with (
+        pytest.raises(FileError, match="pipe: neither a file nor a folder"),
+        atomic_folder(pipe, overwrite=True),
+    ):
+        pytest.fail("the block must not run")
+    with pytest.raises(FileError, match="pipe: neither a file nor a folder"):
+        install_folder(scratch, pipe)
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "scratch"]
 
 
 def test_csv_keeps_texts_numbers_and_empty_fields(tmp_path):
