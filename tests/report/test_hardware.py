@@ -13,6 +13,7 @@ from adapcli.report import style, summary
 from adapcli.report.build import compose
 from adapcli.report.figures.latency import latency as draw_latency
 from adapcli.report.findings import gather
+from adapcli.report.sections import verdict
 from adapcli.search import Target, exhaustive
 from adapcli.search.objectives import objective
 from policies.table import latency
@@ -47,7 +48,7 @@ def measurement(table, condition, ms):
     named = [
         ("static", f"t{a['tokens']} w{a['width']} l{a['depth']}", t, a) for a, t in zip(axes, ms, strict=True)
     ]
-    others = [("direct", "direct", 2.0, {}), ("policy", "threshold", 0.5, {})]
+    others = [("direct", "direct", 2.0, {}), *(("policy", name, 0.5, {}) for name in ("threshold", "hasty"))]
     rows = [
         Row(kind, name, median_ms=t, q25_ms=0.99 * t, q75_ms=1.01 * t, samples_per_s=1000 / t, **given, **a)
         for kind, name, t, a in [*named, *others]
@@ -109,6 +110,22 @@ def test_disagreement_is_warned_of_where_it_is(benched):
     pairs = rows[str(ONE)][0]
     assert rows[str(ONE)] == [pairs, pairs, "-1.00"]
     assert rows[str(SIXTEEN)] == rows[str(OTHER)] == [pairs, "0", "1.00"]
+
+
+def test_the_verdict_tells_how_fast_its_choices_were_measured(benched):
+    findings = gather(benched)
+    static, policy, full = verdict.answers(findings)
+    told = "Measured speed against the model as published: "
+    assert policy.notes[-1] == f"{told}4.00x at batch 1 (cuda: B, bfloat16, 1 thread, compiled)."
+    ms = milliseconds(findings.table)[findings.chosen]
+    assert static.notes[-1].startswith(f"{told}{2 / ms:.2f}x at batch 1 (cuda: B")
+    assert not any("speed" in note for note in full.notes)
+    *before, last = findings.bench.measurements
+    Record(findings.bench.checkpoint, (last, *reversed(before))).save(benched.bench)
+    policy = verdict.answers(gather(benched))[1]
+    assert (
+        policy.notes[-1] == f"{told}4.00x at batch 1, 4.00x at batch 16 (cpu: <b>A</b>, float32, 1 thread)."
+    )
 
 
 def test_every_measurement_is_listed_by_name(benched):

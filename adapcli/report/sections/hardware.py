@@ -31,6 +31,22 @@ def blocks(findings: Findings) -> list[Block]:
     return found or [Text(f"Nothing was measured on hardware; {findings.command('bench')} does.")]
 
 
+def speed(findings: Findings, kind: str, name: str) -> list[str]:
+    """A sentence on how fast something is on the machine measured last; none if it was not measured there."""
+    measurements = findings.bench.measurements if findings.bench else ()
+    gains = [
+        f"{direct.median_ms / row.median_ms:.2f}x at batch {m.condition.batch}"
+        for m in sorted(measurements, key=lambda m: m.condition.batch)
+        if m.condition.machine == measurements[-1].condition.machine
+        and (row := m.row(kind, name))
+        and (direct := m.row("direct"))
+    ]
+    if not gains:
+        return []
+    machine = labels.readable(measurements[-1].condition.machine)
+    return [f"Measured speed against the model as published: {', '.join(gains)} ({machine})."]
+
+
 def _grids(findings: Findings) -> Iterable[Grid]:
     measurements = findings.bench.measurements if findings.bench else ()
     machines: dict[str, list[Measurement]] = {}

@@ -4,6 +4,7 @@ from adapcli.report import labels
 from adapcli.report.document import Answer
 from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
+from adapcli.report.sections.hardware import speed
 from adapcli.report.sections.search import cost_text, target_text
 from adapcli.report.units import half_width, part, percent, points, span
 from adapcli.search import Point, SearchResult
@@ -38,7 +39,8 @@ def _static(findings: Findings) -> Answer:
         f"Chosen on {labels.number(search.n_calibration)} calibration samples for {target_text(search)}; "
         f"reported on {labels.number(search.n_test)} test samples, with 95 % intervals."
     )
-    return Answer(STATIC, headline, numbers, [note])
+    name = labels.configuration(findings.table.configs, choice.index)
+    return Answer(STATIC, headline, numbers, [note, *speed(findings, "static", name)])
 
 
 def _price(search: SearchResult, choice: Point) -> str:
@@ -62,7 +64,7 @@ def _policy(findings: Findings) -> Answer:
     count = sum(policy.per_sample for policy in findings.policies)
     if count > 1:
         notes.append(f"Picked among {count} policies by what it saves on the tune split.")
-    return Answer(POLICY, headline, numbers, notes)
+    return Answer(POLICY, headline, numbers, [*notes, *speed(findings, "policy", best.name)])
 
 
 def _missed(judged: Judged) -> list[str]:
