@@ -50,7 +50,7 @@ class Threshold:
             self.grid.check(configuration)
         if len(set(self.chain)) != len(self.chain):
             raise UsageError(f"chain {list(self.chain)}: a configuration appears twice")
-        if not self.chain or not np.isfinite(self.tau):
+        if not self.chain or not abs(self.tau) <= float(np.finfo(np.float32).max):
             raise UsageError(f"a chain of {len(self.chain)} configurations with threshold {self.tau}")
 
     def select(self, table: OutcomeTable, rows: IntArray) -> Decision:

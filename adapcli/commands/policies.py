@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from adapcli.model.perceiver import AdaPerceiver
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def open_policy(name: str, run: "Run", model: "AdaPerceiver") -> "StoredPolicy":
     """The policy called `name` in the run folder, else the one in the folder `name`, made for this model.
 
-    FileError if there is none, if it is not to be trusted, or if it was made from another checkpoint.
+    FileError if there is none, if it is not to be trusted, or if it was made from another checkpoint or for
+    configurations that the model was not made for: a stranger's could ask for any amount of work.
     """
     from adapcli.errors import FileError
     from adapcli.sweep.fingerprints import checkpoint_fingerprint
@@ -24,7 +25,24 @@ def open_policy(name: str, run: "Run", model: "AdaPerceiver") -> "StoredPolicy":
     if made_for != found:
         message = f"policy {name} was made for another checkpoint: {made_for or 'unknown'}, this is {found}"
         raise FileError(message, "give that one with --ckpt, or sweep this one and train a policy for it")
+    _check_grid(policy, name, model)
     return policy
+
+
+def _check_grid(policy: "StoredPolicy", name: str, model: "AdaPerceiver") -> None:
+    from adapcli.errors import FileError, UsageError
+    from adapcli.space import Configuration
+
+    columns, space = policy.grid.columns, model.config.space
+    if not {"tokens", "width", "depth"} <= set(columns):
+        return  # over something else: refused by whatever runs models
+    places = [columns.index(axis) for axis in ("tokens", "width", "depth")]
+    try:
+        for row in policy.grid.configurations:
+            tokens, width, depth = (cast("int", row[place]) for place in places)
+            space.validate(Configuration(tokens, width, depth))
+    except UsageError as error:
+        raise FileError(f"policy {name} asks for {error.message[:200]}", error.hint) from error
 
 
 def _folder(name: str, run: "Run") -> Path:

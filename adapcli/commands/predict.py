@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -102,7 +102,7 @@ def predict(
     console, where = Console(json=json, quiet=quiet), resolve(device)
     paths = find_pictures(_places(console, images))
     model, source = open_checkpoint(console, ckpt)
-    _check_output(output, source, overwrite=overwrite)
+    _check_output(output, source, paths, overwrite=overwrite)
     how = _how(console, model, Run.open(run), policy, tokens=tokens, width=width, depth=depth)
     prepare(model, where, threads=threads, compile=compile)
     limits: dict[str, Any] = {
@@ -143,7 +143,7 @@ def _lines(console: Console) -> list[str]:
     return [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
 
 
-def _check_output(output: Path | None, source: str, *, overwrite: bool) -> None:
+def _check_output(output: Path | None, source: str, paths: Sequence[str], *, overwrite: bool) -> None:
     from adapcli.errors import UsageError
 
     if output is None:
@@ -151,6 +151,14 @@ def _check_output(output: Path | None, source: str, *, overwrite: bool) -> None:
     if output.exists() and not output.is_file():
         raise UsageError(f"{output}: not a file", "choose another name with --output")
     check_output(output, source, overwrite=overwrite)
+    if output.exists() and any(_same_file(path, output) for path in paths):
+        raise UsageError(f"{output} is one of the pictures", "choose another name with --output")
+
+
+def _same_file(path: str, output: Path) -> bool:
+    with suppress(OSError, ValueError):  # not there, or no path at all: said when it is read
+        return Path(path).samefile(output)
+    return False
 
 
 def _how(
@@ -172,15 +180,23 @@ def _how(
 
 
 def _predictor(
-    model: "AdaPerceiver", paths: Sequence[str], how: "How", dtype: str, *, batch: int, **limits: Any
+    model: "AdaPerceiver",
+    paths: Sequence[str],
+    how: "How",
+    dtype: str,
+    *,
+    batch: int,
+    max_in_flight: int | None,
+    **limits: Any,
 ) -> "Predictor":
     from adapcli.data.pictures import read_pictures
     from adapcli.inference.predict import Predictor
     from adapcli.model.precision import resolve_dtype
 
-    pictures = read_pictures(paths, model.preprocessing, ahead=2 * batch)
+    limits |= {"batch": batch, "max_in_flight": max_in_flight}
+    pictures = read_pictures(paths, model.preprocessing, ahead=2 * min(batch, max_in_flight or batch))
     exact = resolve_dtype(dtype, model.device)
-    return Predictor(model, pictures, how, batch=batch, dtype=exact, **limits)
+    return Predictor(model, pictures, how, dtype=exact, **limits)
 
 
 def _write(

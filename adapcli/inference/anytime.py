@@ -153,7 +153,9 @@ class Paths:
     def _needs_caches(self) -> bool:
         """Unless all it can do is go deeper from the first: only the depths differ, none is less."""
         first, others = self[self.first], self._at.values()
-        return any((c.tokens, c.width) != (first.tokens, first.width) or c.depth < first.depth for c in others)
+        return any(
+            (c.tokens, c.width) != (first.tokens, first.width) or c.depth < first.depth for c in others
+        )
 
     def __contains__(self, at: int) -> bool:
         return at in self._at

@@ -159,6 +159,30 @@ def test_a_policy_of_another_checkpoint(adap, policy, make_model, pictures, tmp_
     )
 
 
+@pytest.mark.parametrize(
+    ("axis", "value"),
+    [("tokens", 3), ("tokens", 10**9), ("tokens", "2"), ("tokens", [2]), ("width", 12), ("depth", 1e300)],
+)
+def test_a_policy_of_configurations_that_the_model_was_not_made_for(predict, policy, axis, value):
+    """Any number of tokens can be run: a stranger's policy must not ask for all time and memory there is."""
+    content = json.loads((policy / "policy.json").read_text())
+    content["grid"]["configurations"][1][content["grid"]["columns"].index(axis)] = value
+    (policy / "policy.json").write_text(json.dumps(content))
+    predict("pics", "--policy", "early").refused(3, f"policy early asks for {axis}", "not allowed")
+
+
+def test_pictures_read_ahead_are_no_more_than_may_be_in_flight(predict, monkeypatch):
+    from adapcli.data import pictures
+
+    original, asked = pictures.read_pictures, []
+    monkeypatch.setattr(
+        pictures, "read_pictures", lambda *a, ahead: (asked.append(ahead), original(*a, ahead=ahead))[1]
+    )
+    assert predict("pics", "--batch", "60000", "--max-in-flight", "2").code == 0
+    assert predict("pics", "--batch", "8").code == 0
+    assert asked == [4, 16]
+
+
 def test_a_policy_that_needs_a_table(predict, run):
     save_policy(run, "any", lambda grid: RandomMixture(grid, (1 / len(grid),) * len(grid), name="any"))
     predict("pics", "--policy", "any").refused(2, "policy any cannot run on pictures")

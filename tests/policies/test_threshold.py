@@ -83,7 +83,7 @@ def test_chains_that_cannot_be_are_refused(table):
         Threshold(Grid.of(table), (5, 0), 0.5).select(table, np.arange(3))
     with pytest.raises(UsageError, match="signal fear: not in the table"):
         Threshold(Grid.of(table), (0, 1), 0.5, "fear").select(table, np.arange(3))
-    for chain, tau in (((), 0.5), ((0, 99), 0.5), ((0, 1), float("nan"))):
+    for chain, tau in (((), 0.5), ((0, 99), 0.5), ((0, 1), float("nan")), ((0, 1), 1e308)):
         with pytest.raises(UsageError):
             Threshold(Grid.of(table), chain, tau)
 
