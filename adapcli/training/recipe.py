@@ -1,12 +1,13 @@
 """Recipes in YAML files: read, checked, and what is wrong told with its line."""
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from adapcli.errors import FileError, UsageError
 from adapcli.model.config import ModelConfig
@@ -18,6 +19,7 @@ from adapcli.training.schema import (
     Readouts,
     Recipe,
     Stage,
+    Strict,
     Teacher,
 )
 
@@ -72,7 +74,10 @@ def _read(path: Path) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases: a recipe needs none, and nested ones can expand without bound."""
+    """Safe YAML without aliases: a recipe needs none, and nested ones can expand without bound.
+
+    1e-4 is a number, as in YAML 1.2, for which 1.1 wants 1.0e-4.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -85,6 +90,13 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 def _parse(name: str, text: str, changes: Sequence[str]) -> Recipe:
     content, root = _content(name, text)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -92,8 +104,11 @@ def _parse(name: str, text: str, changes: Sequence[str]) -> Recipe:
     changed = {_change(content, change) for change in changes}
     try:
         recipe = Recipe(**content)
-        # The data's classes and channels are known when it is opened; any will do to see the rest.
-        _check_fit(recipe, recipe.model_for(num_classes=2, in_channels=1))
+        if recipe.start is None:
+            # The data's classes and channels are known when it is opened; any will do to see the rest.
+            check_fit(recipe, recipe.model_for(num_classes=2, in_channels=1))
+        else:  # the rest is the checkpoint's
+            _check_names(recipe.model)
     except ValidationError as error:
         raise UsageError(_first_problem(name, error, (), root, changed)) from error
     except FileError as error:
@@ -105,15 +120,26 @@ def _parse(name: str, text: str, changes: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _check_fit(recipe: Recipe, config: ModelConfig) -> None:
-    """What a recipe says of a grid must be in the model's. UsageError otherwise."""
+def _check_names(model: dict[str, Any]) -> None:
+    """FileError, because of a ValidationError, for a name that no field has."""
+    fields: Any = {name: (Any, None) for name in ModelConfig.model_fields}
+    try:
+        create_model("Names", __config__=Strict.model_config, **fields)(**model)
+    except ValidationError as error:
+        raise FileError("model: unknown key") from error
+
+
+def check_fit(recipe: Recipe, config: ModelConfig) -> None:
+    """What a recipe says of a model must be so. UsageError otherwise."""
     granularities = len(config.token_granularities)
+    if not config.classifies:
+        raise UsageError(f"model.task {config.task}: recipes train models that classify")
     for stage in recipe.stages:
         stage.at.of(config)
         weights = recipe.readouts_of(stage).token_weights
         if weights is not None and len(weights) != granularities:
             raise UsageError(f"token_weights: {len(weights)} for {granularities} granularities")
-        if recipe.loss_of(stage).features and config.task not in ("features", "distillation"):
+        if recipe.loss_of(stage).features and config.task != "distillation":
             raise UsageError(f"loss.features: a {config.task} model gives no patch features")
 
 
@@ -140,7 +166,9 @@ def _change(content: dict[str, Any], change: str) -> str:
 
 def _inner(place: Any, part: str, key: str) -> Any:
     if isinstance(place, dict):
-        return place.setdefault(part, {})
+        if place.get(part) is None:
+            place[part] = {}
+        return place[part]
     if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
         return place[int(part)]
     raise UsageError(f"--set {key}: no {part!r} there")
@@ -180,7 +208,8 @@ def _first_problem(
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = (*within, *first["loc"])
     field = ".".join(map(str, place))
-    start = f"--set {field}" if field in changed else f"{name}:{_line(root, place)}: {field}".rstrip(": ")
+    typed = any(key == field or key.startswith(f"{field}.") for key in changed)
+    start = f"--set {field}" if typed else f"{name}:{_line(root, place)}: {field}".rstrip(": ")
     if first["type"] != "extra_forbidden":
         return f"{start}: {first['msg'].removeprefix('Value error, ')}"
     from difflib import get_close_matches

@@ -6,27 +6,24 @@ metrics.jsonl   losses and accuracies along the way
 state.pt        what `resume` continues from
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from adapcli.data.digits import DigitsDataset
-from adapcli.data.scenes import SceneSpec
-from adapcli.errors import UsageError
+from adapcli.data.dataset import Dataset
 from adapcli.model.checkpoint import save
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
-from adapcli.model.preprocessing import Preprocessing
-from adapcli.training.feed import Endless
 from adapcli.training.grid import grid_accuracy, summary
 from adapcli.training.loop import Progress, Trainer
 from adapcli.training.schema import Recipe
+from adapcli.training.source import open_source
+from adapcli.training.start import start
+from adapcli.training.teacher import open_teacher
 from policies.files import write_json, write_text
-
-# Mean and deviation of scene pixels, rounded: part of the checkpoint, so any values near them would do.
-PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
 
 
 @dataclass(frozen=True)
@@ -46,48 +43,41 @@ def train(
     device: str = "cpu",
     test_samples: int = 20_000,
     progress: Progress = lambda done, total, note: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Trained:
-    """Train by `recipe` in `folder` (made if needed); score the grid on `test_samples` test scenes."""
+    """Train by `recipe` in `folder` (made if needed); score the grid on at most `test_samples` test samples.
+
+    say: is told what a checkpoint gave to begin with. FileError for data or a checkpoint that cannot be read,
+    UsageError for a recipe that does not fit them.
+    """
+    source = open_source(recipe)
+    begun = start(recipe, source)
+    if begun.text:
+        say(f"{recipe.start}: {begun.text}")
     folder.mkdir(parents=True, exist_ok=True)
-    spec = SceneSpec().at(int(recipe.model.get("image_size", SceneSpec().canvas)))
-    preprocessing = Preprocessing(spec.canvas, spec.canvas, (PIXEL_MEAN,), (PIXEL_STD,))
-    model = new_model(recipe, preprocessing, spec).to(device)
-    scenes = _training_scenes(recipe, preprocessing, spec)
-    watched = DigitsDataset("tune", preprocessing, size=recipe.evaluate_samples, spec=spec)
-    trainer = Trainer(
-        recipe, model, scenes, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
-    )
-    trained = trainer.run(resume=resume)
-    test = DigitsDataset("test", preprocessing, size=test_samples, spec=spec)
+    model = begun.model.to(device)
+    watched = source.split("tune", model.preprocessing, recipe.evaluate_samples)
+    test = source.split("test", model.preprocessing, test_samples)
+    with source.feed(recipe, model.preprocessing) as feed:
+        trainer = Trainer(
+            recipe, model, feed, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
+        )
+        trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
+        trained = trainer.run(resume=resume)
     metrics = {
         **describe(trained, test),
         "recipe": recipe.model_dump(mode="json"),
         "seconds": round(trainer.seconds, 1),
         "torch": torch.__version__,
+        "start": begun.text,
+        "skipped": dict(sorted(feed.skipped.items())),
     }
     save(trained, folder / "model.pt")
     write_json(folder / "metrics.json", metrics)
     return Trained(trained, folder / "model.pt", metrics)
 
 
-def new_model(recipe: Recipe, preprocessing: Preprocessing, spec: SceneSpec) -> AdaPerceiver:
-    """A fresh model of the recipe, weights drawn from its seed."""
-    names = spec.class_names
-    config = recipe.model_for(num_classes=len(names), in_channels=1)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        return AdaPerceiver(config, preprocessing=preprocessing, class_names=names)
-
-
-def _training_scenes(recipe: Recipe, preprocessing: Preprocessing, spec: SceneSpec) -> Endless:
-    if recipe.data != "digits":
-        raise UsageError(f"data {recipe.data!r}: recipes train on digits", "data: digits")
-    size = recipe.total_steps * recipe.accumulate * recipe.batch
-    scenes = DigitsDataset("train", preprocessing, size=size, spec=spec, seed=recipe.seed)
-    return Endless(scenes, recipe.batch)
-
-
-def describe(model: AdaPerceiver, test: DigitsDataset) -> dict[str, Any]:
+def describe(model: AdaPerceiver, test: Dataset) -> dict[str, Any]:
     """What a model card says: accuracy and FLOPs (executed convention) of every configuration."""
     config, accuracy = model.config, grid_accuracy(model, test)
     space = config.space

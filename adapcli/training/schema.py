@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adapcli.model.config import ModelConfig
 from adapcli.space import Configuration
@@ -11,6 +11,12 @@ Axis = Literal["tokens", "depth", "width"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+def _data(name: str) -> str:
+    if name != "digits" and not name.removeprefix("folder:") < name:
+        raise ValueError(f"{name[:80]!r}: expected digits or folder:PATH")
+    return name
 
 
 class Strict(BaseModel):
@@ -152,20 +158,21 @@ class Teacher(Strict):
 
 
 class Recipe(Strict):
-    """One training run. `model` holds fields of ModelConfig; `data` names a data set with a train split.
+    """One training run. `model` holds fields of ModelConfig; `data`: digits, or folder:PATH.
 
-    batch: samples per forward pass; accumulate: passes per step. start: a checkpoint to begin with; train:
-    beginnings of the names of the parameters that are trained (default: all). dtype: bfloat16 by autocast.
+    batch: samples per forward pass; accumulate: passes per step. start: a checkpoint to begin with, whose
+    architecture `model` then changes, or `packaged`; train: beginnings of the names of the parameters that
+    are trained (default: all). dtype: bfloat16 by autocast.
     checkpointing: blocks' activations are computed again in the backward pass, which saves their memory.
     """
 
     name: str
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    data: str = "digits"
+    data: Annotated[str, AfterValidator(_data)] = "digits"
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
-    model: dict[str, Any]
+    model: dict[str, Any] = {}
     start: str | None = None
     train: tuple[str, ...] | None = None
     teacher: Teacher | None = None
@@ -181,6 +188,12 @@ class Recipe(Strict):
     evaluate_every: Annotated[int, Field(ge=1)] = 1000
     evaluate_samples: Annotated[int, Field(ge=1)] = 2048
     save_every: Annotated[int, Field(ge=1)] = 200
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> "Recipe":
+        if not self.model and self.start is None:
+            raise ValueError("model: needed without a checkpoint to start from")
+        return self
 
     @model_validator(mode="after")
     def _has_its_teacher(self) -> "Recipe":

@@ -12,20 +12,20 @@ import torch
 
 import adapcli
 from adapcli.data.digits import DigitsDataset
-from adapcli.data.scenes import SceneSpec
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from adapcli.training.losses import Targets
 from adapcli.training.objective import Pass, pass_losses
 from adapcli.training.optimisation import learning_rate, parameter_groups
 from adapcli.training.recipe import load_recipe
-from adapcli.training.run import new_model
 from adapcli.training.schema import Loss, Readouts, Recipe
+from adapcli.training.source import open_source
+from adapcli.training.start import start
 
 
 def train_alone(recipe: Recipe, chosen: Configuration, steps: int) -> AdaPerceiver:
     packaged = adapcli.load(adapcli.packaged())
-    model = new_model(recipe, packaged.preprocessing, SceneSpec())
+    model = start(recipe, open_source(recipe)).model
     averaged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     options = recipe.optimiser
     optimiser = torch.optim.AdamW(
@@ -54,8 +54,8 @@ def train_alone(recipe: Recipe, chosen: Configuration, steps: int) -> AdaPerceiv
 @torch.no_grad()
 def accuracy(model: AdaPerceiver, chosen: Configuration, samples: int) -> float:
     scenes, hits = DigitsDataset("test", model.preprocessing, size=samples), 0
-    for start in range(0, samples, 256):
-        batch = scenes.batch(start, min(start + 256, samples))
+    for first in range(0, samples, 256):
+        batch = scenes.batch(first, min(first + 256, samples))
         hits += int((model(batch.images, chosen).logits.argmax(-1) == batch.targets).sum())
     return hits / samples
 

@@ -47,7 +47,7 @@ def train(adap, monkeypatch):
         (GOOD + "seed: 1180591620717411303424\n", "r.yaml:5: seed"),
         (GOOD + "batch: 0\n", "r.yaml:5: batch"),
         (GOOD + "batch: .nan\n", "r.yaml:5: batch"),
-        (GOOD + "data: imagenet\n", "r.yaml:5: data: Input should be 'digits'"),
+        (GOOD + "data: imagenet\n", "r.yaml:5: data: 'imagenet': expected digits or folder:PATH"),
         ("!!python/object/apply:pathlib.Path.touch ['ran']\n", "r.yaml:1: could not determine a constructor"),
         (BOMB, "r.yaml:2: aliases are not allowed"),
         ("[" * 20_000, "r.yaml"),
@@ -102,16 +102,16 @@ def test_options_out_of_range(train, recipe, tmp_path, words, code, told):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(train, recipe, tmp_path, monkeypatch):
-    whole, calls = loop.step_losses, []
+    whole, calls = loop.pass_losses, []
 
-    def step_losses(*arguments, **named):
+    def pass_losses(*arguments, **named):
         calls.append(1)
         losses = whole(*arguments, **named)
         if len(calls) == 3:
             object.__setattr__(losses, "total", losses.total * float("nan"))
         return losses
 
-    monkeypatch.setattr(loop, "step_losses", step_losses)
+    monkeypatch.setattr(loop, "pass_losses", pass_losses)
     ended = train("--recipe", recipe)
     ended.refused(1, "the loss became nan at step 2", "the last good state is in adap-run/train")
     state = torch.load(tmp_path / "adap-run/train/state.pt", weights_only=True)

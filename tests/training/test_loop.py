@@ -15,8 +15,10 @@ from adapcli.training.losses import Targets
 from adapcli.training.objective import draw_passes, pass_losses
 from adapcli.training.optimisation import learning_rate
 from adapcli.training.recipe import load_recipe
-from adapcli.training.run import new_model, train
+from adapcli.training.run import train
 from adapcli.training.schema import Recipe
+from adapcli.training.source import open_source
+from adapcli.training.start import start
 
 MODEL = {
     "embed_dim": 16,
@@ -101,7 +103,7 @@ def test_training_learns(tmp_path: Path):
 
 def test_a_step_runs_where_the_model_is(tmp_path: Path):
     chosen = recipe()
-    model = new_model(chosen, preprocessing(), spec()).to("meta")  # any device but the data's own
+    model = start(chosen, open_source(chosen)).model.to("meta")  # any device but the data's own
     targets = Targets(torch.zeros(4, dtype=torch.int64, device="meta"))
     (only,) = draw_passes(model.config, chosen.stages[-1], chosen.readouts, 4, seed=0, number=0)
     losses = pass_losses(
@@ -112,7 +114,7 @@ def test_a_step_runs_where_the_model_is(tmp_path: Path):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path):
     wild = recipe(optimiser={"learning_rate": 1.0, "warmup_steps": 0, "clip_norm": 1e30}, save_every=1)
-    model = new_model(wild, preprocessing(), spec())
+    model = start(wild, open_source(wild)).model
     with pytest.raises(AdapError, match="the loss became nan at step"):
         poison_after(model, wild, tmp_path, 2)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
@@ -169,7 +171,7 @@ def test_a_foreign_state_is_not_executed(tmp_path: Path):
 
 def test_a_step_draws_from_its_number_alone_and_only_what_its_stage_adapts():
     chosen = recipe()
-    config = new_model(chosen, preprocessing(), spec()).config
+    config = start(chosen, open_source(chosen)).model.config
     full, joint = chosen.stages
 
     def drawn(stage, number):

@@ -1,0 +1,100 @@
+"""What a recipe trains on: classes and channels, batches for training, and the splits that judge."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+from adapcli.data.dataset import FOLDER, Dataset, open_dataset
+from adapcli.data.digits import DigitsDataset
+from adapcli.data.listing import list_folder
+from adapcli.data.scenes import SceneSpec
+from adapcli.errors import FileError
+from adapcli.model.preprocessing import Preprocessing
+from adapcli.training.feed import Endless, Shuffled, channels_of
+from adapcli.training.schema import Recipe
+
+# Mean and deviation of scene pixels, rounded: part of the checkpoint, so any values near them would do.
+PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
+
+
+class Source(Protocol):
+    """Data for training. channels: as they come; samples: of one epoch, None where they never repeat."""
+
+    class_names: list[str]
+    channels: int
+    samples: int | None
+
+    def preprocessing(self, size: int, channels: int) -> Preprocessing:
+        """For a new model of images of `size` pixels a side."""
+        ...
+
+    def feed(
+        self, recipe: Recipe, preprocessing: Preprocessing
+    ) -> AbstractContextManager[Endless] | AbstractContextManager[Shuffled]:
+        """Training batches while the context lasts."""
+        ...
+
+    def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
+        """At most `size` samples of split tune or test."""
+        ...
+
+
+class Scenes:
+    """The embedded data: scenes of digits, drawn anew for every batch."""
+
+    def __init__(self, canvas: int) -> None:
+        self.spec = SceneSpec().at(canvas)
+        self.class_names, self.channels = self.spec.class_names, 1
+        self.samples: int | None = None
+
+    def preprocessing(self, size: int, channels: int) -> Preprocessing:
+        """See Source."""
+        return Preprocessing(size, size, (PIXEL_MEAN,) * channels, (PIXEL_STD,) * channels)
+
+    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Endless]:
+        """See Source."""
+        size = recipe.total_steps * recipe.accumulate * recipe.batch
+        scenes = DigitsDataset("train", preprocessing, size=size, spec=self.spec, seed=recipe.seed)
+        return nullcontext(Endless(scenes, recipe.batch))
+
+    def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
+        """See Source."""
+        return DigitsDataset(name, preprocessing, size=size, spec=self.spec)
+
+
+class Pictures:
+    """A folder with folders train, val and test (or one of these two) of pictures, a subfolder per class."""
+
+    def __init__(self, root: Path) -> None:
+        parts, self.class_names = list_folder(root)
+        if "train" not in parts:
+            raise FileError(f"{root}: no folder 'train' in it", "expected folders train, val and test")
+        self.root, self._entries = root, parts["train"]
+        self.channels = channels_of(self._entries)
+        self.samples: int | None = len(self._entries)
+
+    def preprocessing(self, size: int, channels: int) -> Preprocessing:
+        """See Source."""
+        return Preprocessing.published(size, channels)
+
+    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Shuffled]:
+        """See Source."""
+        labels = {name: number for number, name in enumerate(self.class_names)}
+        return Shuffled(self._entries, labels, preprocessing, size=recipe.batch, seed=recipe.seed)
+
+    def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
+        """See Source."""
+        return open_dataset(
+            f"{FOLDER}{self.root}",
+            split=name,
+            preprocessing=preprocessing,
+            limit=size,
+            class_names=self.class_names,
+        )
+
+
+def open_source(recipe: Recipe) -> Source:
+    """The data that a recipe names. FileError if they are not there."""
+    if recipe.data.startswith(FOLDER):
+        return Pictures(Path(recipe.data.removeprefix(FOLDER)).expanduser())
+    return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)))
