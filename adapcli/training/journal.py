@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from adapcli.errors import AdapError
 from policies.files import write_text
 
 
@@ -14,9 +15,14 @@ class Journal:
         self.path = path
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line. Values must be numbers that JSON has."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        """Append a line. Values must be numbers that JSON has. AdapError if the disk is full."""
+        text = json.dumps(line, allow_nan=False) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            hint = "with space, --resume goes on from the last saved state"
+            raise AdapError(f"cannot write {self.path}: {error.strerror or error}", hint) from error
 
     def truncate(self, step: int) -> None:
         """Keep the lines up to `step`: later ones, and one cut short by a crash, are written again."""
