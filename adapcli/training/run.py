@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from adapcli.data.augment import Augmentation
 from adapcli.data.dataset import Dataset
 from adapcli.model.checkpoint import save
+from adapcli.model.compilation import compile_blocks
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.grid import grid_accuracy, summary
@@ -63,6 +65,14 @@ def train(
             recipe, model, feed, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
         )
         trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
+        trainer.augment = Augmentation(
+            preprocessing=model.preprocessing,
+            num_classes=len(source.class_names),
+            seed=recipe.seed,
+            **recipe.augment.model_dump(),
+        )
+        if recipe.compile:  # the averaged model, which evaluates, is a copy from before
+            compile_blocks(model)
         trained = trainer.run(resume=resume)
     metrics = {
         **describe(trained, test),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from adapcli.errors import UsageError
-from adapcli.model.checkpoint import load
+from adapcli.model.checkpoint import load, packaged
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import autocast, resolve_dtype
 from adapcli.model.preprocessing import Preprocessing
@@ -93,7 +93,7 @@ def _opened(teacher: Teacher, student: AdaPerceiver, averaged: Callable[[], AdaP
         return (load_timm if kind == "timm" else load_hf)(name, student.device)
     if kind == "self":
         return _perceiver(averaged, student, teacher.at)
-    loaded = load(name).to(student.device).requires_grad_(False)
+    loaded = load(packaged() if name == "packaged" else name).to(student.device).requires_grad_(False)
     return _perceiver(lambda: loaded, loaded, teacher.at)
 
 
