@@ -25,7 +25,6 @@ from adapcli.console import Console
 if TYPE_CHECKING:
     from adapcli.commands.benched import Benched
     from adapcli.measure.bench import Bench, Row
-    from adapcli.run import Run
 
 
 def batches(text: str) -> Numbers:
@@ -81,7 +80,7 @@ def bench(
     from adapcli.run import Run
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
-    model, source = open_checkpoint(console, ckpt or _recorded(console, folder))
+    model, source = open_checkpoint(console, ckpt, folder)
     kept = Benched.open(folder, model, source, overwrite=overwrite)
     choose_threads(model, threads)
     axes: dict[str, Any] = {"tokens": tokens, "widths": widths, "depths": depths}
@@ -109,16 +108,6 @@ def _noise(console: Console, rows: "list[Row]") -> float:
             f"noisy: quartiles {percent_text(found)} apart; measure again while little else is running"
         )
     return found
-
-
-def _recorded(console: Console, folder: "Run") -> str | None:
-    """The checkpoint that this run was made with, if it says so."""
-    found = folder.provenance().get("checkpoint")
-    path = found.get("path") if isinstance(found, dict) else None
-    if not isinstance(path, str):
-        return None
-    console.say(f"no --ckpt given: using this run's checkpoint {path}")
-    return path
 
 
 def _plan(job: "Bench", which: str, kept: "Benched") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The checkpoint that a command was given, or the packaged one."""
+"""The checkpoint that a command was given, or its run's, or the packaged one."""
 
 import os
 from pathlib import Path
@@ -10,16 +10,28 @@ if TYPE_CHECKING:
     import torch
 
     from adapcli.model.perceiver import AdaPerceiver
+    from adapcli.run import Run
 
 
-def open_checkpoint(console: Console, ckpt: str | None) -> "tuple[AdaPerceiver, str]":
-    """The model, and where it came from; without `ckpt` the packaged one, which is said."""
+def open_checkpoint(
+    console: Console, ckpt: str | None, run: "Run | None" = None
+) -> "tuple[AdaPerceiver, str]":
+    """The model, and where it came from; without `ckpt` the run's or else the packaged one, which is said."""
     from adapcli.model.checkpoint import load, packaged
 
-    source = str(packaged()) if ckpt is None else ckpt  # "" is a variable that was not set: no checkpoint
-    if ckpt is None:
-        console.say(f"no --ckpt given: using the packaged checkpoint {source}")
+    if ckpt is not None:  # "" is a variable that was not set: no checkpoint
+        return load(ckpt), ckpt
+    recorded = None if run is None else _recorded(run)
+    source, whose = (recorded, "this run's") if recorded else (str(packaged()), "the packaged")
+    console.say(f"no --ckpt given: using {whose} checkpoint {source}")
     return load(source), source
+
+
+def _recorded(run: "Run") -> str | None:
+    """The checkpoint that a run was made with, if it says so."""
+    found = run.provenance().get("checkpoint")
+    path = found.get("path") if isinstance(found, dict) else None
+    return path if isinstance(path, str) else None
 
 
 def choose_threads(model: "AdaPerceiver", threads: int | None) -> None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapcli.commands.checkpoints import check_output, open_checkpoint
-from adapcli.commands.options import Checkpoint, Depth, Json, OutputPath, Overwrite, Quiet, Tokens, Width
+from adapcli.commands.options import (
+    Checkpoint,
+    Depth,
+    Json,
+    OutputPath,
+    Overwrite,
+    Quiet,
+    RunFolder,
+    Tokens,
+    Width,
+)
 from adapcli.commands.units import bytes_text, flops_text
 from adapcli.console import Console
 
@@ -26,16 +36,18 @@ def export(
         typer.Option("--format", metavar="NAME", help="onnx or pt2. [default: the ending of --output]"),
     ] = None,
     overwrite: Overwrite = False,
+    run: RunFolder = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a configuration for other runtimes, any batch size, checked against the model."""
     from adapcli.inference.export import export as export_model
     from adapcli.inference.export import format_of
+    from adapcli.run import Run
 
     console = Console(json=json, quiet=quiet)
     format = format_of(output, format)
-    model, source = open_checkpoint(console, ckpt)
+    model, source = open_checkpoint(console, ckpt, Run.open(run))
     chosen = model.config.space.pick(tokens=tokens, width=width, depth=depth)
     check_output(output, source, overwrite=overwrite)
     console.say(f"exporting {chosen} as {format}")

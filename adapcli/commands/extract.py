@@ -3,7 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 from adapcli.commands.checkpoints import check_output, open_checkpoint, stored_bytes
-from adapcli.commands.options import Checkpoint, Depth, Json, OutputPath, Overwrite, Quiet, Tokens, Width
+from adapcli.commands.options import (
+    Checkpoint,
+    Depth,
+    Json,
+    OutputPath,
+    Overwrite,
+    Quiet,
+    RunFolder,
+    Tokens,
+    Width,
+)
 from adapcli.commands.units import bytes_text, flops_text
 from adapcli.console import Console
 
@@ -18,15 +28,17 @@ def extract(
     width: Width = None,
     depth: Depth = None,
     overwrite: Overwrite = False,
+    run: RunFolder = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a configuration as a smaller checkpoint: a folder, or one file if its name ends in .pt."""
     from adapcli.inference.extract import extract as extract_model
     from adapcli.model.checkpoint import save
+    from adapcli.run import Run
 
     console = Console(json=json, quiet=quiet)
-    model, source = open_checkpoint(console, ckpt)
+    model, source = open_checkpoint(console, ckpt, Run.open(run))
     chosen = model.config.space.pick(tokens=tokens, width=width, depth=depth)
     check_output(output, source, overwrite=overwrite)
     small = extract_model(model, chosen)

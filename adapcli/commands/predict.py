@@ -99,11 +99,11 @@ def predict(
     from adapcli.measure.device import resolve
     from adapcli.run import Run
 
-    console, where = Console(json=json, quiet=quiet), resolve(device)
+    console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     paths = find_pictures(_places(console, images))
-    model, source = open_checkpoint(console, ckpt)
+    model, source = open_checkpoint(console, ckpt, folder)
     _check_output(output, source, paths, overwrite=overwrite)
-    how = _how(console, model, Run.open(run), policy, tokens=tokens, width=width, depth=depth)
+    how = _how(console, model, folder, policy, tokens=tokens, width=width, depth=depth)
     prepare(model, where, threads=threads, compile=compile)
     limits: dict[str, Any] = {
         "top": top,

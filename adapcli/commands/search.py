@@ -31,6 +31,7 @@ from adapcli.commands.units import percent_text
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    from adapcli.run import Run
     from adapcli.search import SearchResult, StudySummary
     from policies.table import OutcomeTable
 
@@ -100,7 +101,7 @@ def search(
     wanted = Asked(objective, *limits, min_score, batch, device, dtype).wanted(table, folder)
     how: dict[str, Any] = {"trials": trials or TRIALS, "study": study, "seed": seed}
     result = _result(console, table, wanted, sampler, how)
-    told = [*wanted.told, _keep(result, folder.search, overwrite=overwrite)]
+    told = [*wanted.told, _keep(result, folder.search, overwrite=overwrite), *_next(result, table, folder)]
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
     warnings = _disagreements(result, table)
@@ -154,6 +155,16 @@ def _keep(result: "SearchResult", folder: Path, *, overwrite: bool) -> str:
         return f"not saved: the choice in {folder} stays, {choice}; --overwrite replaces it"
     earlier = result.save(folder, overwrite=overwrite)
     return f"saved in {folder}" + (f"; kept the earlier result in {earlier}" if earlier else "")
+
+
+def _next(result: "SearchResult", table: "OutcomeTable", run: "Run") -> list[str]:
+    """How to run the choice, where it is a configuration of one model."""
+    axes = ("tokens", "width", "depth")
+    if result.choice is None or not set(axes) <= set(table.configs.columns):
+        return []
+    chosen = table.configs.iloc[result.choice.index]
+    options = " ".join(f"--{axis} {chosen[axis]}" for axis in axes)
+    return [f"next: {run.command('predict')} {options} IMAGES; extract and export take the same options"]
 
 
 def show(console: Console, result: "SearchResult", n_configs: int, *, scored: str, again: str) -> None:

@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 import adapcli
 from adapcli.main import main
+from adapcli.run import Run
 from adapcli.space import Configuration
 
 
@@ -52,3 +54,16 @@ def test_the_packaged_model_is_extracted_and_swept(tmp_path, monkeypatch, capsys
     assert main(["info", "--ckpt", "small", "--quiet"]) == 0
     assert main(["sweep", "--ckpt", "small", "--limit", "100", "--quiet"]) == 0
     assert "t4 w32 l3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["extract", "export", "predict"])
+def test_without_a_checkpoint_the_run_s_own_is_used(checkpoint, tmp_path, capsys, monkeypatch, command):
+    """Each command finds what the ones before left: not the packaged model under another one's policy."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (16, 16)).save("picture.png")
+    Run.open(None).record(checkpoint={"path": str(checkpoint)})
+    words = ["picture.png"] if command == "predict" else ["-o", "written.pt2" if command == "export" else "w"]
+    assert main([command, *words]) == 0
+    assert f"using this run's checkpoint {checkpoint}" in capsys.readouterr().err
+    assert main([command, *words, "--run", "elsewhere", "--overwrite"]) == 0
+    assert "using the packaged checkpoint" in capsys.readouterr().err
