@@ -187,6 +187,8 @@ def _build(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> AdaPer
             preprocessing = Preprocessing.from_dict(extras["preprocessing"], config.in_channels)
         except FileError as error:
             raise FileError(f"{path}: {error.message}", error.hint) from error
+        if preprocessing.size < config.patch_size:
+            raise FileError(f"{path}: preprocessing: size {preprocessing.size}: smaller than one patch")
     with torch.device("meta"):
         return AdaPerceiver(config, preprocessing=preprocessing, class_names=names)
 

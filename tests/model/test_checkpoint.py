@@ -298,6 +298,9 @@ def test_weights_of_another_task_are_refused_telling_which(make_model, make_conf
     assert caught.value.hint == f"these weights look like a {task} model"
 
 
+TINY = {"size": 1, "resize": 1, "mean": [0.2], "std": [0.4], "interpolation": "bilinear"}
+
+
 @pytest.mark.parametrize(
     ("extras", "message"),
     [
@@ -307,6 +310,7 @@ def test_weights_of_another_task_are_refused_telling_which(make_model, make_conf
         ({"class_names": {"a": 1}}, "expected a list of texts"),
         ({"preprocessing": None}, "preprocessing: expected an object"),
         ({"preprocessing": {"size": 12}}, "preprocessing: expected the fields"),
+        ({"preprocessing": TINY}, "preprocessing: size 1: smaller than one patch"),
         ({"format": "adapcli-2"}, "its format is not adapcli-1"),
         ({"format": None}, "its format is not adapcli-1"),
         ({"config": None}, "holds no config"),
