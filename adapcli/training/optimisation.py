@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
-from adapcli.errors import AdapError
+from adapcli.errors import AdapError, UnavailableError
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.schema import Optimiser, Recipe
 
@@ -23,10 +23,7 @@ class Optimisation:
         self.model, self.recipe, self.options = model, recipe, recipe.optimiser
         self.trained = freeze(model, recipe.train)
         self._average = AveragedModel(model, multi_avg_fn=self._towards)
-        groups = parameter_groups(model, self.options.weight_decay)
-        self._optimisers: list[torch.optim.Optimizer] = [
-            AdamW(groups, lr=self.options.learning_rate, betas=self.options.betas)
-        ]
+        self._optimisers = optimisers(model, self.options)
         self.steps = 0
 
     @property
@@ -113,14 +110,61 @@ def schedule(step: int, total: int, options: Optimiser) -> float:
     return warm * (floor + (1 - floor) * left)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; vectors (norms, biases, gains, tokens) and positions do not; what is frozen is out."""
+def optimisers(model: nn.Module, options: Optimiser) -> list[torch.optim.Optimizer]:
+    """One or two that together step every trained parameter once.
+
+    muon: the blocks' matrices, by torch.optim.Muon; the rest (embedding, positions, tokens, read and write
+    heads, vectors) by AdamW. Its steps are scaled to the size of AdamW's (0.2 sqrt(max(rows, columns)),
+    arXiv 2502.16982), so that learning rate, schedule and decay mean the same for both. soap: all by SOAP
+    (arXiv 2409.11321), whose first step only looks. UnavailableError without a library that one needs.
+    """
+    if options.name == "soap":
+        return [_soap(model, options)]
+    left, made = dict(learning(model)), list[torch.optim.Optimizer]()
+    if options.name == "muon":
+        matrices = [left.pop(name) for name in list(left) if _of_a_block(name, left[name])]
+        made += [_muon(matrices, options)] if matrices else []
+    groups = parameter_groups(left, options.weight_decay)
+    if groups:
+        made.append(AdamW(groups, lr=options.learning_rate, betas=options.betas))
+    return made
+
+
+def _of_a_block(name: str, parameter: nn.Parameter) -> bool:
+    return name.startswith("blocks.") and parameter.ndim == 2
+
+
+def _muon(matrices: list[nn.Parameter], options: Optimiser) -> torch.optim.Optimizer:
+    try:
+        from torch.optim import Muon
+    except ImportError as error:
+        raise UnavailableError("optimiser muon: this torch has none", "torch 2.9 or newer has it") from error
+    rate, decay = options.learning_rate, options.weight_decay
+    return Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+
+
+def _soap(model: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError as error:
+        raise UnavailableError("optimiser soap needs the soap extra", "pip install 'adap[soap]'") from error
+    groups = parameter_groups(dict(learning(model)), options.weight_decay)
+    made: torch.optim.Optimizer = SOAP(groups, lr=options.learning_rate, betas=options.betas)
+    return made
+
+
+def learning(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that are trained, by name."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+def parameter_groups(named: dict[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; vectors (norms, biases, gains, tokens) and positions do not."""
 
     def decays(name: str, parameter: nn.Parameter) -> bool:
         return parameter.ndim > 1 and not name.endswith(("token", "pos_embed"))
 
-    learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in learning if decays(name, p)]
-    rest = [p for name, p in learning if not decays(name, p)]
+    matrices = [p for name, p in named.items() if decays(name, p)]
+    rest = [p for name, p in named.items() if not decays(name, p)]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
