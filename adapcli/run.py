@@ -5,6 +5,8 @@ table/                      the outcome table (`adap sweep`), with latencies (`a
 search/                     search.json, front.csv (`adap search`)
 policies/NAME/              policy.json, policy.safetensors, evaluation.json (`adap train-policy`)
 bench/                      bench.json: latency and memory on this machine (`adap bench`)
+train/                      model.pt, metrics.jsonl, curves.png, state.pt, heartbeat.json (`adap train`)
+diagnosis/                  diagnosis.json: failure signatures of a checkpoint (`adap diagnose`)
 report/                     index.html, report.md, figures/, tables/ (`adap report`)
 """
 
@@ -32,6 +34,8 @@ PIECES = {
     "search": ("search result", "search"),
     "policies": ("policy", "train-policy"),
     "bench": ("bench", "bench"),
+    "train": ("training run", "train"),
+    "diagnosis": ("diagnosis", "diagnose"),
     "report": ("report", "report"),
 }
 """Piece -> (what people call it, the command that makes it)."""
@@ -71,6 +75,16 @@ class Run:
     def bench(self) -> Path:
         """Folder of what was measured on hardware."""
         return self.folder / "bench"
+
+    @property
+    def train(self) -> Path:
+        """Folder of a training run."""
+        return self.folder / "train"
+
+    @property
+    def diagnosis(self) -> Path:
+        """Folder of what was diagnosed."""
+        return self.folder / "diagnosis"
 
     @property
     def report(self) -> Path:

@@ -20,6 +20,9 @@ def train(
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard events (extra).")
+    ] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -28,6 +31,7 @@ def train(
     """Train a model from scratch by a recipe: digits (the packaged one) or digits-quick (minutes)."""
     import torch
 
+    from adapcli.commands.recording import Recording
     from adapcli.measure.device import resolve
     from adapcli.run import Run
     from adapcli.training.recipe import load_recipe
@@ -39,10 +43,13 @@ def train(
         chosen = chosen.model_copy(update={"seed": seed})
     where = resolve(device)
     torch.set_num_threads(threads or 1)  # such small models lose more to a second thread than they gain
+    recording = Recording(folder.train, tensorboard=tensorboard)
     target: Path = folder.claim("train", overwrite=overwrite, resume=resume)
     console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
-    with console.progress("training") as progress:
-        trained = run_training(chosen, target, resume=resume, device=str(where), progress=progress)
+    with recording, console.progress("training") as progress:
+        trained = run_training(
+            chosen, target, resume=resume, device=str(where), progress=progress, watch=recording.watch
+        )
     write_card(trained.metrics, target / "model.md")
     folder.record(recipe=chosen.name, trained=trained.checkpoint, seed=chosen.seed)
     _show(console, trained.metrics)

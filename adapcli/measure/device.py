@@ -43,6 +43,7 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "timm": ("timm", "torchvision"),
     "hf": ("transformers",),
+    "tensorboard": ("tensorboard",),
     "soap": ("pytorch-optimizer",),
 }
 """Optional extras and the packages they bring."""

@@ -20,6 +20,7 @@ from adapcli.report.sections import (
     provenance,
     search,
     tradeoff,
+    training,
     verdict,
 )
 from adapcli.run import Run
@@ -74,8 +75,9 @@ def compose(findings: Findings, other: Findings | None, *, made: str) -> Documen
     parts: list[Section] = [tradeoff.section(findings)]
     if other is not None:
         parts.append(comparison.section(findings, other))
-    rooms = (axes, policies, choices, calibration, search, cost, provenance)
+    rooms = (axes, policies, choices, calibration, search, cost)
     parts += [room.section(findings) for room in rooms]
+    parts += [*training.sections(findings), provenance.section(findings)]
     return Document(
         title=f"Adaptive inference: {_model_name(findings)}",
         subtitle=_subtitle(findings),

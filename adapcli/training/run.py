@@ -4,6 +4,8 @@ model.pt        the averaged weights, when the run is complete
 metrics.json    the recipe, every configuration's accuracy on the test split, the training time
 metrics.jsonl   losses and accuracies along the way
 state.pt        what `resume` continues from
+last.pt         the averaged weights at that step: a checkpoint
+heartbeat.json  where the run stands, for whoever did not start it
 """
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from adapcli.model.compilation import compile_blocks
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.grid import grid_accuracy, summary
-from adapcli.training.loop import Progress, Trainer
+from adapcli.training.loop import Progress, Trainer, Watch
 from adapcli.training.schema import Recipe
 from adapcli.training.source import open_source
 from adapcli.training.start import start
@@ -45,12 +47,13 @@ def train(
     device: str = "cpu",
     test_samples: int = 20_000,
     progress: Progress = lambda done, total, note: None,
+    watch: Watch = lambda line: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Trained:
     """Train by `recipe` in `folder` (made if needed); score the grid on at most `test_samples` test samples.
 
     say: is told what a checkpoint gave to begin with. FileError for data or a checkpoint that cannot be read,
-    UsageError for a recipe that does not fit them.
+    UsageError for a recipe that does not fit them. watch: is given every line of the journal.
     """
     source = open_source(recipe)
     begun = start(recipe, source)
@@ -64,6 +67,7 @@ def train(
         trainer = Trainer(
             recipe, model, feed, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
         )
+        trainer.watch = watch
         trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
         trainer.augment = Augmentation(
             preprocessing=model.preprocessing,

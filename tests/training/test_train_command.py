@@ -162,3 +162,61 @@ def test_a_signal_leaves_a_run_that_the_command_told_finishes(adap, write, tmp_p
         return
     assert adap(*shlex.split(told.removeprefix(start)))[0] == 0
     assert logged_steps(tmp_path) == [*range(1, 101), 100]
+
+
+def test_learning_curves_and_a_heartbeat_are_in_the_run(adap, write, tmp_path):
+    code, _, err = adap("--recipe", write(steps=6))
+    assert (code, "steps/s" in err) == (0, True)
+    folder = tmp_path / "adap-run/train"
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / "curves.svg").read_text()
+    assert json.loads((folder / "heartbeat.json").read_text())["step"] == 6
+
+
+def test_a_run_that_fails_still_shows_how_it_went(adap, write, tmp_path, monkeypatch):
+    from adapcli.training import loop
+
+    whole = loop.pass_losses
+
+    def pass_losses(model, *arguments, **named):
+        losses = whole(model, *arguments, **named)
+        calls.append(1)
+        if len(calls) == 4:
+            object.__setattr__(losses, "total", losses.total * float("nan"))
+        return losses
+
+    calls = []
+    monkeypatch.setattr(loop, "pass_losses", pass_losses)
+    code, _, err = adap("--recipe", write(steps=6))
+    assert code == 1
+    assert "error: the loss became nan at step 3" in err
+    assert (tmp_path / "adap-run/train/curves.png").exists()
+    assert adapcli.load(tmp_path / "adap-run/train/last.pt").config.depth == 2
+
+
+def test_tensorboard_gets_every_number_once_after_a_resume(adap, write, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    name = write(steps=6)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        assert adap("--recipe", name, "--tensorboard")[0] == 130
+    time.sleep(1.1)  # files of events are ordered by the second they were begun in
+    assert adap("--recipe", name, "--tensorboard", "--resume")[0] == 0
+    events = EventAccumulator(str(tmp_path / "adap-run/train/tensorboard"))
+    events.Reload()
+    logged = [json.loads(t) for t in (tmp_path / "adap-run/train/metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in logged if "loss" in line}
+    shown = {event.step: event.value for event in events.Scalars("loss")}
+    assert shown == pytest.approx(losses, rel=1e-6)
+    assert len(events.Scalars("loss")) == 6
+    assert "accuracy_full" in events.Tags()["scalars"]
+
+
+def test_tensorboard_that_is_absent_is_told_before_anything_runs(adap, write, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    code, out, err = adap("--recipe", write(), "--tensorboard")
+    assert (code, out) == (4, "")
+    assert "pip install 'adap[tensorboard]'" in err
+    assert not (tmp_path / "adap-run").exists()
