@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from adapcli.errors import FileError
 from adapcli.measure.bench import Row
 from policies.files import read_json, write_json
@@ -72,8 +74,13 @@ class Record:
 
 
 def _measurement(content: Mapping[str, Any]) -> Measurement:
-    rows = tuple(Row(**row) for row in content["rows"])
-    for row in rows:
-        if not all(type(getattr(row, name)) in (int, float) and getattr(row, name) > 0 for name in NUMBERS):
+    try:
+        found = TypeAdapter(Measurement).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise TypeError(f"{place} is no measurement: {first['msg']}") from error
+    for row in found.rows:
+        if not all(getattr(row, name) > 0 for name in NUMBERS):
             raise TypeError(f"row {row.name!r} holds what is no measurement")
-    return Measurement(**{**content, "condition": Condition(**content["condition"]), "rows": rows})
+    return found

@@ -1,5 +1,6 @@
 """What a bench runs answers as the model does, and what it tells is what it measured."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -191,3 +192,30 @@ def test_a_record_of_nonsense_is_refused(tmp_path):
     path.write_text(path.read_text().replace("500.0", '"fast"'))
     with pytest.raises(FileError, match="no measurement"):
         Record.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *[(("condition", name), [1]) for name in ("batch", "device", "dtype", "threads", "compiled")],
+        (("condition", "batch"), None),
+        (("condition", "device"), 1e300),
+        (("measured",), {}),
+        (("device",), "x"),
+        (("protocol",), -1),
+        *[(("rows", 0, name), [1]) for name in ("kind", "name", "samples", "tokens", "width", "depth")],
+        (("rows", 0, "kind"), "guess"),
+        (("rows", 0, "batch"), 0.5),
+    ],
+)
+def test_a_record_with_a_value_of_another_type_is_refused_in_one_line(tmp_path, place, value):
+    record().save(tmp_path)
+    content = json.loads((tmp_path / "bench.json").read_text())
+    target = content["measurements"][0]
+    for part in place[:-1]:
+        target = target[part]
+    target[place[-1]] = value
+    (tmp_path / "bench.json").write_text(json.dumps(content))
+    with pytest.raises(FileError, match=f"not a usable bench: .*{place[-1]}") as caught:
+        Record.load(tmp_path)
+    assert "\n" not in caught.value.message
