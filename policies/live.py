@@ -101,7 +101,7 @@ class Stopper(Protocol):
         """FLOPs per sample of all its own computation."""
 
     def reachable(self) -> tuple[int, ...]:
-        """Every position it may visit; the first is where each sample begins."""
+        """Every position it may visit, in the order in which it may; each sample begins at the first."""
 
     def verdict(self, looks: Looks) -> Verdict:
         """Stop, or go on to another configuration, for each of the samples."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,7 +144,7 @@ class Paths:
         if not model.config.classifies:
             raise UsageError(f"stopping rules need class logits; this is a {model.config.task} model")
         self.config, self.own_flops, reachable = model.config, stopper.own_flops, stopper.reachable()
-        self.first = reachable[0]
+        self.first, self.side = reachable[0], model.preprocessing.size
         self._at = {at: configuration_at(stopper.grid, at) for at in reachable}
         for configuration in self._at.values():
             model.config.check(configuration)
@@ -151,10 +152,10 @@ class Paths:
         self._costs: dict[tuple[Step, tuple[int, int]], int] = {}
 
     def _needs_caches(self) -> bool:
-        """Unless all it can do is go deeper from the first: only the depths differ, none is less."""
-        first, others = self[self.first], self._at.values()
+        """Unless all it can do is go deeper: only the depths differ, each more than the one before."""
         return any(
-            (c.tokens, c.width) != (first.tokens, first.width) or c.depth < first.depth for c in others
+            (a.tokens, a.width) != (b.tokens, b.width) or b.depth < a.depth
+            for a, b in pairwise(self._at.values())
         )
 
     def __contains__(self, at: int) -> bool:
@@ -166,7 +167,7 @@ class Paths:
     @property
     def sample_bytes(self) -> int:
         """What a sample under way holds, at most."""
-        return max(session_bytes(self.config, c, caches=self.caches) for c in self._at.values())
+        return max(session_bytes(self.config, c, self.side, caches=self.caches) for c in self._at.values())
 
     def rank(self, at: int) -> float:
         """How far on a sample is."""

@@ -85,8 +85,9 @@ class GroupedRun(Run[Goals]):
     ) -> None:
         """choose: given the next n images, on the model's device, n configurations."""
         self.choose, self._seen = choose, dict[Configuration, int]()
-        embedded = session_bytes(model.config, model.config.space.cheapest)
-        held = embedded + session_bytes(model.config, model.full_configuration, caches=False)
+        side = model.preprocessing.size
+        embedded = session_bytes(model.config, model.config.space.cheapest, side)
+        held = embedded + session_bytes(model.config, model.full_configuration, side, caches=False)
         super().__init__(model, x, batch=batch, max_in_flight=max_in_flight, sample_bytes=held)
 
     def admit(self, x: Tensor, index: Indices) -> Iterator[Piece]:

@@ -125,6 +125,18 @@ def test_no_image_costs_more_than_the_budget(make_model, chain, taus, share):
     assert found.over_budget == sum(cost > paid for cost, paid in zip(costs, found.cost_flops, strict=True))
 
 
+@pytest.mark.parametrize("depths", [(1, 3, 2), (3, 1, 2), (2, 3, 1)])
+def test_a_chain_may_come_back_to_fewer_blocks(make_model, depths):
+    model, x = make_model(), images(6)
+    chain = tuple(SPACE.index(Configuration(5, 13, depth)) for depth in depths)
+    stopper = Threshold(grid(model.config), chain, 0.99)
+    found = run_anytime(model, x, stopper, batch=4)
+    for i in range(6):
+        logits, at, cost, _ = alone(model, stopper, x[i])
+        assert (found.configurations[i], found.cost_flops[i]) == (SPACE[at], cost)
+        torch.testing.assert_close(found.output.logits[i], logits, atol=1e-5, rtol=1e-5)
+
+
 def test_a_budget_below_the_first_readout_is_refused(make_model):
     model = make_model()
     stopper = Threshold(grid(model.config), (0, 5), 0.5)
