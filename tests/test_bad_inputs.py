@@ -69,13 +69,17 @@ ROWS = {
         "bad_inputs/test_predict.py::test_unusual_pictures_work",
     ],
     "--tokens 0, --tokens 33, --depths 99 -> 2, the allowed values": [
-        "sweep/test_commands.py::test_bad_options"
+        "bad_inputs/test_deployment.py::test_values_that_are_not_allowed",
+        "sweep/test_commands.py::test_bad_options",
     ],
     "--device cuda without CUDA -> 4; cudaa -> 2": [
         "bad_inputs/test_options.py::test_a_device_that_is_not_there",
         "bad_inputs/test_options.py::test_values_out_of_range",
     ],
     "output holds a run -> 2; read-only, full disk -> 1; is a file -> 2; no half file": [
+        "bad_inputs/test_deployment.py::test_what_is_there_stays_unless_it_may_be_overwritten",
+        "bad_inputs/test_deployment.py::test_a_device_or_a_pipe_is_never_replaced",
+        "bad_inputs/test_deployment.py::test_a_full_disk_leaves_nothing_half",
         "sweep/test_commands.py::test_results_are_not_overwritten_silently",
         "training/test_train_command.py::test_a_finished_run_is_kept_unless_told",
         "bad_inputs/test_policies.py::test_a_policy_is_kept_unless_told",
