@@ -79,6 +79,7 @@ ROWS = {
     "output holds a run -> 2; read-only, full disk -> 1; is a file -> 2; no half file": [
         "bad_inputs/test_deployment.py::test_what_is_there_stays_unless_it_may_be_overwritten",
         "bad_inputs/test_deployment.py::test_a_device_or_a_pipe_is_never_replaced",
+        "bad_inputs/test_places.py::test_a_part_of_the_checkpoint_is_never_replaced",
         "bad_inputs/test_deployment.py::test_a_full_disk_leaves_nothing_half",
         "sweep/test_commands.py::test_results_are_not_overwritten_silently",
         "training/test_train_command.py::test_a_finished_run_is_kept_unless_told",
