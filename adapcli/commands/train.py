@@ -1,11 +1,22 @@
 """`adap train`."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from adapcli.commands.options import Device, Json, Overwrite, Quiet, Resume, RunFolder, Threads, whole
+from adapcli.commands.recipes import (
+    Changes,
+    DryRun,
+    PrintConfig,
+    TeacherSource,
+    TrainingData,
+    chosen_recipe,
+    show_plan,
+    show_recipe,
+)
 from adapcli.console import Console
 
 
@@ -18,46 +29,61 @@ def train(
         int | None,
         typer.Option("--seed", parser=whole(0, 2**32 - 1), metavar="N", help="In place of the recipe's."),
     ] = None,
+    changes: Changes = None,
+    data: TrainingData = None,
+    teacher: TeacherSource = None,
     device: Device = "auto",
     threads: Threads = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard events (extra).")
     ] = False,
+    print_config: PrintConfig = False,
+    dry_run: DryRun = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model from scratch by a recipe: digits (the packaged one) or digits-quick (minutes)."""
+    """Train a model by a recipe: from scratch, from a checkpoint or from a teacher.
+
+    digits makes the packaged checkpoint, digits-quick a small one in minutes. The recipe says data, model,
+    stages, losses and optimiser; --print-config shows all of it.
+    """
     import torch
 
     from adapcli.commands.recording import Recording
     from adapcli.measure.device import resolve
     from adapcli.run import Run
-    from adapcli.training.recipe import load_recipe
     from adapcli.training.run import train as run_training
     from adapcli.training.run import write_card
 
-    console, folder, chosen = Console(json=json, quiet=quiet), Run.open(run), load_recipe(recipe)
-    if seed is not None:
-        chosen = chosen.model_copy(update={"seed": seed})
+    console, folder = Console(json=json, quiet=quiet), Run.open(run)
+    chosen = chosen_recipe(recipe, changes or [], seed=seed, teacher=teacher, data=data)
+    if print_config or dry_run:
+        return show_recipe(console, chosen) if print_config else show_plan(console, chosen)
     where = resolve(device)
     torch.set_num_threads(threads or 1)  # such small models lose more to a second thread than they gain
     recording = Recording(folder.train, tensorboard=tensorboard)
     target: Path = folder.claim("train", overwrite=overwrite, resume=resume)
     console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
     with recording, console.progress("training") as progress:
-        trained = run_training(
-            chosen, target, resume=resume, device=str(where), progress=progress, watch=recording.watch
-        )
+        run_here = partial(run_training, chosen, target, resume=resume, device=str(where))
+        trained = run_here(progress=progress, watch=recording.watch, say=console.say)
     write_card(trained.metrics, target / "model.md")
     folder.record(recipe=chosen.name, trained=trained.checkpoint, seed=chosen.seed)
-    _show(console, trained.metrics)
-    console.result({"checkpoint": trained.checkpoint, **trained.metrics})
-    console.say(f"next: adap sweep --ckpt {trained.checkpoint}")
+    _show(console, trained.metrics, trained.checkpoint)
 
 
-def _show(console: Console, metrics: dict[str, float]) -> None:
+def _show(console: Console, metrics: dict[str, Any], checkpoint: Path) -> None:
+    if metrics["skipped"]:
+        first, reason = next(iter(metrics["skipped"].items()))
+        console.warn(f"{len(metrics['skipped'])} pictures could not be read, first: {first}: {reason}")
     names = ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest")
     rows = [[name.replace("_", " "), f"{100 * metrics[f'accuracy_{name}']:.1f} %"] for name in names]
-    console.table(["configuration", "accuracy"], rows, title=f"{metrics['samples']} test scenes")
+    console.table(["configuration", "accuracy"], rows, title=f"{metrics['samples']} test {_kind(metrics)}")
+    console.result({"checkpoint": checkpoint, **metrics})
+    console.say(f"next: adap sweep --ckpt {checkpoint}")
+
+
+def _kind(metrics: dict[str, Any]) -> str:
+    return "scenes" if metrics["recipe"]["data"] == "digits" else "pictures"

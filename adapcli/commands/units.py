@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 def flops_text(count: float) -> str:
     """FLOPs, such as 76.38 GFLOPs."""
-    return f"{_scaled(count, ('', 'k', 'M', 'G', 'T', 'P'), 1000)}FLOPs"
+    return f"{_scaled(count, ('', 'k', 'M', 'G', 'T', 'P', 'E'), 1000)}FLOPs"
 
 
 def bytes_text(count: float) -> str:

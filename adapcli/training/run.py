@@ -117,6 +117,11 @@ def describe(model: AdaPerceiver, test: Dataset) -> dict[str, Any]:
     }
 
 
+def _tested(data: str) -> str:
+    seen = "made of scans that training never saw"
+    return f"test scenes, {seen}" if data == "digits" else "pictures of the test split"
+
+
 def write_card(metrics: dict[str, Any], path: Path) -> None:
     """A model card beside a checkpoint, from its metrics."""
     recipe, minutes = metrics["recipe"], metrics["seconds"] / 60
@@ -127,7 +132,7 @@ def write_card(metrics: dict[str, Any], path: Path) -> None:
         "",
         f"- made by `adap train --recipe {recipe['name']}` in {minutes:.0f} minutes on one core",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
-        f"- scored on {metrics['samples']:,} test scenes, made of scans that training never saw",
+        f"- scored on {metrics['samples']:,} {_tested(recipe['data'])}",
         "",
         "| configuration | accuracy |",
         "|---|---|",

@@ -1,5 +1,6 @@
 """Recipes as strict, validated data: everything that decides a training run."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -14,9 +15,16 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _data(name: str) -> str:
-    if name != "digits" and not name.removeprefix("folder:") < name:
+    if name != "digits" and not re.fullmatch("folder:.+", name):
         raise ValueError(f"{name[:80]!r}: expected digits or folder:PATH")
     return name
+
+
+def _teacher(source: str) -> str:
+    kind, _, name = source.partition(":")
+    if source != "self" and not (kind in ("ckpt", "timm", "hf") and name):
+        raise ValueError(f"{source[:80]!r}: expected self, ckpt:PATH, timm:NAME or hf:FOLDER")
+    return source
 
 
 class Strict(BaseModel):
@@ -152,7 +160,7 @@ class Teacher(Strict):
     self: the averaged weights of this very run, at its full configuration unless `at` says otherwise.
     """
 
-    source: Annotated[str, Field(pattern=r"^(self|ckpt:.+|timm:.+|hf:.+)$")]
+    source: Annotated[str, AfterValidator(_teacher)]
     at: Fixed = Fixed()
     dtype: Literal["float32", "bfloat16"] = "float32"
 

@@ -93,6 +93,26 @@ class Pictures:
         )
 
 
+class Unseen:
+    """Stands for data that are not there, where a run is only planned."""
+
+    def __init__(self, classes: int, channels: int) -> None:
+        self.class_names, self.channels = [str(number) for number in range(classes)], channels
+        self.samples: int | None = None
+
+    def preprocessing(self, size: int, channels: int) -> Preprocessing:
+        """See Source."""
+        return Preprocessing.published(size, channels)
+
+    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Endless]:
+        """FileError: there are none."""
+        raise FileError(f"{recipe.data}: not there")
+
+    def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
+        """FileError: there are none."""
+        raise FileError(f"split {name}: not there")
+
+
 def open_source(recipe: Recipe) -> Source:
     """The data that a recipe names. FileError if they are not there."""
     if recipe.data.startswith(FOLDER):

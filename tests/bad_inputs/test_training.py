@@ -69,7 +69,7 @@ def test_a_wrong_recipe(train, tmp_path, text, told):
     ("name", "told"),
     [
         ("digit", "did you mean 'digits'?"),
-        ("imagenet", "one of digits, digits-quick, or a .yaml file"),
+        ("imagenet", ", in12k-distil, in1k-finetune, or a .yaml file"),
         ("none.yaml", "none.yaml: cannot be read: No such file or directory"),
         ("folder.yaml", "folder.yaml: cannot be read: Is a directory"),
         ("binary.yaml", "binary.yaml: cannot be read"),

@@ -1,0 +1,182 @@
+"""What a recipe would run, without running it: parameters, and memory and FLOPs of a step of every stage."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from adapcli.errors import FileError, UnavailableError
+from adapcli.model.config import ModelConfig
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.training.objective import draw_passes
+from adapcli.training.optimisation import freeze
+from adapcli.training.rehearsal import rehearse
+from adapcli.training.schema import Recipe, Stage
+from adapcli.training.source import Source, Unseen, open_source
+from adapcli.training.start import start, started
+
+USUAL_CLASSES, USUAL_CHANNELS = 1000, 3
+LARGEST_PRECONDITIONER = 10_000
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage. passes: forward passes of a step, all accumulated batches together.
+
+    latents, token_logits, depth_logits: shapes of one pass, samples first; depth_logits empty: no earlier
+    block is read out. forward_flops, backward_flops: of a step. kept_bytes: activations of one pass that wait
+    for the backward pass, as the recipe has it; plain_bytes, checkpointed_bytes: without and with
+    checkpointing.
+    """
+
+    name: str
+    steps: int
+    axes: tuple[str, ...]
+    passes: int
+    latents: tuple[int, ...]
+    token_logits: tuple[int, ...]
+    depth_logits: tuple[int, ...]
+    forward_flops: int
+    backward_flops: int
+    kept_bytes: int
+    plain_bytes: int
+    checkpointed_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would be.
+
+    weight_bytes: weights, averages and gradients; optimiser_bytes: its state. samples: seen in all; epochs:
+    None where data never repeat, or are not there. notes: what is not there, and what a start gives.
+    """
+
+    config: ModelConfig
+    parameters: int
+    trained: int
+    weight_bytes: int
+    optimiser_bytes: int
+    stages: tuple[StagePlan, ...]
+    steps: int
+    samples: int
+    epochs: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        """All that is held at once in the largest stage; what single operations need comes on top."""
+        return self.weight_bytes + self.optimiser_bytes + max(stage.kept_bytes for stage in self.stages)
+
+    @property
+    def total_flops(self) -> int:
+        """Of all steps, without teacher and evaluation."""
+        return sum(stage.steps * (stage.forward_flops + stage.backward_flops) for stage in self.stages)
+
+
+def plan(recipe: Recipe) -> Plan:
+    """What `adap train` would do. UsageError for a recipe that does not fit its data or checkpoint.
+
+    Data, checkpoint and teacher that are not there are told in `notes`; something of the shape that the
+    recipe says stands for them.
+    """
+    notes: list[str] = []
+    source = _source(recipe, notes)
+    model = _model(recipe, source, notes)
+    _ask_teacher(recipe, notes)
+    trained = freeze(model, recipe.train)
+    parameters, learning = (sum(p.numel() for p in group) for group in (list(model.parameters()), trained))
+    samples = recipe.total_steps * recipe.accumulate * recipe.batch
+    return Plan(
+        config=model.config,
+        parameters=parameters,
+        trained=learning,
+        weight_bytes=4 * (2 * parameters + learning),
+        optimiser_bytes=4 * sum(optimiser_values(recipe.optimiser.name, p) for p in trained),
+        stages=tuple(_stage(recipe, stage, model) for stage in recipe.stages),
+        steps=recipe.total_steps,
+        samples=samples,
+        epochs=samples / source.samples if source.samples else None,
+        notes=tuple(notes),
+    )
+
+
+def optimiser_values(name: str, parameter: nn.Parameter) -> int:
+    """Numbers that an optimiser keeps for a parameter: moments, and SOAP's preconditioners."""
+    if name == "muon" and parameter.ndim == 2:
+        return parameter.numel()
+    moments = 2 * parameter.numel()
+    if name != "soap" or parameter.ndim < 2:
+        return moments
+    return moments + sum(2 * side**2 for side in parameter.shape if side <= LARGEST_PRECONDITIONER)
+
+
+def _source(recipe: Recipe, notes: list[str]) -> Source:
+    try:
+        return open_source(recipe)
+    except FileError as error:
+        classes = int(recipe.model.get("num_classes", USUAL_CLASSES))
+        channels = int(recipe.model.get("in_channels", USUAL_CHANNELS))
+        notes.append(f"data: {error.message}; planned with {classes} classes and {channels} channels")
+        return Unseen(classes, channels)
+
+
+def _model(recipe: Recipe, source: Source, notes: list[str]) -> AdaPerceiver:
+    """On the device `meta`: shapes without memory."""
+    if recipe.start is not None:
+        try:
+            begun = start(recipe, source)
+            notes.append(f"start: {recipe.start}: {begun.text}")
+            return begun.model.to("meta")
+        except (FileError, UnavailableError) as error:
+            if not recipe.model or Path(recipe.start).exists():
+                raise
+            notes.append(f"start: {error.message}; planned with a new model")
+    with torch.device("meta"):
+        return started(recipe.model_copy(update={"start": None}), source, None).model
+
+
+def _ask_teacher(recipe: Recipe, notes: list[str]) -> None:
+    if recipe.teacher is None or not any(recipe.loss_of(stage).needs_teacher for stage in recipe.stages):
+        return
+    kind, _, name = recipe.teacher.source.partition(":")
+    note = f"teacher {recipe.teacher.source}: its own cost is not counted"
+    packages = {"timm": "timm", "hf": "transformers"}
+    if kind in packages and find_spec(packages[kind]) is None:
+        note += f"; {packages[kind]} is not installed"
+    elif kind in ("ckpt", "hf") and not Path(name).exists():
+        note += "; it is not there"
+    notes.append(note)
+
+
+def _stage(recipe: Recipe, stage: Stage, model: AdaPerceiver) -> StagePlan:
+    """Of the first step's draw: others read out other granularities."""
+    passes = draw_passes(
+        model.config, stage, recipe.readouts_of(stage), recipe.batch, seed=recipe.seed, number=0
+    )
+    runs = {
+        way: [
+            rehearse(model, recipe, stage, one, checkpointing=way, backwards=way == recipe.checkpointing)
+            for one in passes
+        ]
+        for way in (False, True)
+    }
+    done, config, first = runs[recipe.checkpointing], model.config, passes[0]
+    plain, kept = (max(run.kept_bytes for run in runs[way]) for way in (False, True))
+    checkpointed = kept + max(0, plain - kept) // max(run.configuration.depth for run in passes)
+    earlier = (first.configuration.depth - 1) * len(first.depth_tokens)
+    return StagePlan(
+        name=stage.name,
+        steps=stage.steps,
+        axes=stage.axes,
+        passes=len(passes) * recipe.accumulate,
+        latents=(recipe.batch, first.configuration.tokens, config.embed_dim),
+        token_logits=(recipe.batch, len(first.tokens), config.num_classes or 0),
+        depth_logits=(recipe.batch, earlier, config.num_classes or 0) if earlier else (),
+        forward_flops=recipe.accumulate * sum(run.forward_flops for run in done),
+        backward_flops=recipe.accumulate * sum(run.backward_flops for run in done),
+        kept_bytes=checkpointed if recipe.checkpointing else plain,
+        plain_bytes=plain,
+        checkpointed_bytes=checkpointed,
+    )
