@@ -156,8 +156,7 @@ class Trainer:
     def _prepared(self, stage: Stage, number: int) -> tuple[Tensor, Targets]:
         """A batch, augmented, on the model's device, with what the teacher says of it."""
         batch, device = self.data.batch(number), self.model.device
-        images, labels = self.augment(batch.images, batch.targets, number)
-        images, labels = images.to(device), labels.to(device)
+        images, labels = self.augment(batch.images.to(device), batch.targets.to(device), number)
         taught = self.recipe.loss_of(stage).needs_teacher
         return images, Targets(labels, self.teach(images) if taught else Answer())
 
