@@ -236,3 +236,15 @@ def test_erasing_replaces_a_rectangle_by_noise():
 def test_images_of_two_channels_are_refused():
     with pytest.raises(UsageError, match="1 or 3 channels"):
         augmentation(channels=2)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no cuda on this machine")
+@CHANNELS
+def test_an_accelerator_draws_the_same(channels):
+    images, labels = batch(channels)
+    made = augmentation(channels, **EVERYTHING)
+    here, there = made(images, labels, 3), made(images.cuda(), labels.cuda(), 3)
+    assert there[0].device.type == "cuda"
+    for ours, theirs in zip(here, there, strict=True):
+        torch.testing.assert_close(ours, theirs.cpu(), atol=2 / 255 / 0.3, rtol=0)
