@@ -18,9 +18,11 @@ class Recording:
         from adapcli.training.board import Board
 
         self.folder, self._board = folder, Board(folder) if tensorboard else None
+        self._logged = False
 
     def watch(self, line: dict[str, Any]) -> None:
         """A line was logged."""
+        self._logged = True
         if self._board is not None:
             self._board.write(line)
 
@@ -32,7 +34,8 @@ class Recording:
     ) -> None:
         if self._board is not None:
             self._board.close()
-        if kind is None or issubclass(kind, AdapError):
+        failed = kind is not None and issubclass(kind, AdapError)
+        if kind is None or (failed and self._logged):  # a run that was refused changes nothing
             _draw(self.folder, quietly=kind is not None)
 
 
