@@ -26,6 +26,7 @@ COMMANDS = (
     "export",
     "info",
     "train",
+    "diagnose",
     "demo",
     "doctor",
 )

@@ -16,6 +16,7 @@ from adapcli.report.sections import (
     choices,
     comparison,
     cost,
+    diagnosis,
     policies,
     provenance,
     search,
@@ -75,7 +76,7 @@ def compose(findings: Findings, other: Findings | None, *, made: str) -> Documen
     parts: list[Section] = [tradeoff.section(findings)]
     if other is not None:
         parts.append(comparison.section(findings, other))
-    rooms = (axes, policies, choices, calibration, search, cost)
+    rooms = (axes, policies, choices, calibration, search, cost, diagnosis)
     parts += [room.section(findings) for room in rooms]
     parts += [*training.sections(findings), provenance.section(findings)]
     return Document(

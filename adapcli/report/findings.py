@@ -19,6 +19,7 @@ from policies.statistics import Interval
 from policies.table import OutcomeTable
 
 if TYPE_CHECKING:
+    from adapcli.evaluation.diagnosis.check import Diagnosis
     from adapcli.measure.order import Comparison
     from adapcli.measure.record import Record
     from adapcli.search import SearchResult
@@ -33,7 +34,8 @@ class Findings:
 
     configs: `tables.configurations`; search: None if there is none; policies: trained ones; oracles: bounds.
     warnings: what the reader must know before anything else; bench: what was measured on hardware, None if
-    nothing was; orders: FLOPs against latency, for every condition that was measured.
+    nothing was; orders: FLOPs against latency, for every condition that was measured; diagnosis: of this
+    checkpoint, None if there is none.
     """
 
     run: Run
@@ -46,6 +48,7 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     bench: "Record | None" = None
     orders: "list[Comparison]" = field(default_factory=list)
+    diagnosis: "Diagnosis | None" = None
 
     @cached_property
     def rows(self) -> NDArray[np.intp]:
@@ -154,6 +157,7 @@ def gather(run: Run) -> Findings:
         provenance=run.provenance(),
         warnings=warnings,
         bench=_bench(run, table, warnings),
+        diagnosis=_diagnosis(run, table, warnings),
     )
     findings.orders.extend(_orders(findings))
     name = partial(labels.configuration, table.configs)
@@ -171,6 +175,18 @@ def _bench(run: Run, table: OutcomeTable, warnings: list[str]) -> "Record | None
         warnings.append("The bench was made with another checkpoint than the table: run adap bench again.")
         return None
     return record
+
+
+def _diagnosis(run: Run, table: OutcomeTable, warnings: list[str]) -> "Diagnosis | None":
+    from adapcli.evaluation.diagnosis.check import Diagnosis
+
+    if not run.has("diagnosis"):
+        return None
+    found = Diagnosis.load(run.diagnosis)
+    if found.checkpoint["fingerprint"] != table.meta.get("fingerprints", {}).get("checkpoint"):
+        warnings.append("The diagnosis is of another checkpoint than the table: run adap diagnose again.")
+        return None
+    return found
 
 
 def _orders(findings: Findings) -> "list[Comparison]":
