@@ -13,6 +13,7 @@ from adapcli.report.figures.latency import latency
 from adapcli.report.figures.plane import round_numbers
 from adapcli.report.figures.reliability import reliability_curves
 from adapcli.report.figures.tradeoff import tradeoff
+from adapcli.report.figures.training import learning_curves
 from adapcli.report.marks import Curve, Mark, looks, shade_axis
 from adapcli.report.units import CostUnit
 from policies.evaluate import baselines
@@ -34,6 +35,20 @@ def configs(synthetic_table):
     return tables.configurations(synthetic_table, baselines(synthetic_table, resamples=0).statics)
 
 
+def journal(steps, every=10):
+    """What a run of three stages logs, accuracies seldom."""
+    step = np.arange(every, steps + 1, every)
+    loss = 2 * np.exp(-step / steps) + np.random.default_rng(0).normal(0, 0.05, len(step))
+    stage = np.array(["tokens", "tokens+depth", "all"])[np.minimum(3 * step // (steps + 1), 2)]
+    lines = pd.DataFrame({"step": step, "stage": stage, "learning_rate": 2e-3 * (1 - step / steps)})
+    lines = lines.assign(loss=2 * loss, token_loss=loss, depth_loss=np.where(stage == "tokens", 0, loss))
+    corners = ("full", "narrowest", "shallowest", "fewest_tokens", "cheapest")
+    scores = {
+        f"accuracy_{name}": 0.9 - 0.1 * i - 0.5 * np.exp(-step / steps) for i, name in enumerate(corners)
+    }
+    return lines.assign(**scores, feature_loss=0.0)
+
+
 @pytest.fixture(scope="module")
 def drawings(synthetic_table, configs):
     unit = CostUnit.of(configs["cost_flops"])
@@ -53,10 +68,11 @@ def drawings(synthetic_table, configs):
         "reliability": lambda at: reliability_curves({"t1 w2 l3": bins, "t8 w2 l3": bins}, layout=at, **name),
         "comparison": lambda at: comparison([curve, curve], unit=unit, layout=at, **name),
         "latency": lambda at: latency(timed, unit=unit, layout=at),
+        "training": lambda at: learning_curves(journal(2000), layout=at),
     }
 
 
-FIGURES = ("tradeoff", "axes", "choices", "reliability", "comparison", "latency")
+FIGURES = ("tradeoff", "axes", "choices", "reliability", "comparison", "latency", "training")
 
 
 @pytest.mark.parametrize("layout", style.LAYOUTS, ids=lambda layout: layout.name)
@@ -129,3 +145,19 @@ def test_shades_follow_depth_else_another_axis_else_nothing():
     assert shade_axis(frame) == "tokens"
     assert shade_axis(frame.assign(depth=[1, 2])) == "depth"
     assert shade_axis(pd.DataFrame({"model": ["a", "b"]})) is None
+
+
+def test_a_loss_that_a_stage_does_not_have_is_not_drawn_there():
+    losses, *_ = learning_curves(journal(2000)).axes
+    drawn = {line.get_label(): line for line in losses.lines}
+    assert set(drawn) >= {"total", "tokens", "depth"}
+    assert "features" not in drawn
+    assert min(drawn["depth"].get_xdata()) > 600
+    assert min(drawn["tokens"].get_xdata()) == 10
+
+
+@pytest.mark.parametrize("columns", [["loss"], ["accuracy_full"], []])
+def test_curves_are_drawn_of_whatever_was_logged(columns):
+    lines = journal(100)[["step", "stage", "learning_rate", *columns]]
+    assert len(learning_curves(lines).axes) == 3
+    assert len(learning_curves(lines[:1]).axes) == 3

@@ -9,10 +9,13 @@ import pytest
 
 from adapcli.errors import UsageError
 from adapcli.evaluation.calibration import reliability
+from adapcli.evaluation.diagnosis.check import Check, Diagnosis
+from adapcli.report import style
 from adapcli.report.build import build, compose
+from adapcli.report.document import Drawing
 from adapcli.report.figures.reliability import fewest, reliability_curves
 from adapcli.report.findings import gather
-from adapcli.report.sections import policies, provenance, verdict
+from adapcli.report.sections import diagnosis, policies, provenance, training, verdict
 from adapcli.run import Run
 
 
@@ -159,3 +162,75 @@ def test_a_run_is_not_compared_with_itself(run, tmp_path, monkeypatch):
 
 def test_the_document_holds_all_of_it(run):
     assert compose(gather(run), None, made="now").sections[-1].anchor == "provenance"
+
+
+LINES = (
+    {"step": 10, "stage": "one", "learning_rate": 0.1, "loss": 2.0},
+    {"step": 20, "stage": "two [red]", "learning_rate": 0.1, "loss": 1.0},
+    {"step": 20, "stage": "two [red]", "learning_rate": 0.1, "accuracy_full": 0.5},
+)
+
+
+def log(run, *lines):
+    run.train.mkdir(exist_ok=True)
+    (run.train / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_training_is_shown_only_of_a_run_that_trained(run):
+    assert training.sections(gather(run)) == []
+    log(run)
+    assert training.sections(gather(run)) == []
+    log(run, *LINES)
+    (section,) = training.sections(gather(run))
+    stages = next(block for block in section.blocks if getattr(block, "name", "") == "training")
+    assert "training" in [getattr(block, "name", "") for block in section.blocks]
+    grid = section.blocks[-1]
+    assert stages is not grid
+    assert grid.columns == ["stage", "to step", "loss", "full"]
+    assert grid.rows == [["one", "10", "2.00", "–"], ["two [red]", "20", "1.00", "50.0 %"]]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"step": 30},
+        {"step": 30, "stage": 3, "learning_rate": 0.1},
+        {"step": 30, "stage": "x", "learning_rate": "fast"},
+        {"step": 30, "stage": "x", "learning_rate": 0.1, "loss": "low", "accuracy_full": None},
+        {"step": 30, "stage": "x", "learning_rate": 0.1, "loss": float("inf")},
+    ],
+)
+def test_odd_lines_of_a_journal_do_not_stop_a_report(run, odd):
+    log(run, *LINES, odd)
+    (section,) = training.sections(gather(run))
+    section.blocks[-2].draw(style.WIDE)
+
+
+def test_a_training_of_another_checkpoint_than_the_tables_is_told(run):
+    log(run, *LINES)
+    (section,) = training.sections(gather(run))
+    assert "This training has not ended; the table of this run is of another" in section.blocks[0].text
+    run.record(trained="model.pt")
+    assert isinstance(training.sections(gather(run))[0].blocks[0], Drawing)
+
+
+def test_a_diagnosis_is_shown_with_what_it_warns_of(run):
+    told = diagnosis.section(gather(run)).blocks
+    assert told[0].text == f"The checkpoint was not diagnosed; {run.command('diagnose')} does."
+    fingerprint = gather(run).table.meta["fingerprints"]["checkpoint"]
+    readouts = [{"tokens": 1, "width": 8, "depth": d, "ece": 0.1 * d} for d in (1, 2)]
+    checks = (
+        Check("widths", True, "w=8 loses", "warns if a wider one loses", {}),
+        Check("calibration", False, "fine", "warns above", {"readouts": readouts}),
+    )
+    found = Diagnosis({"path": "m.pt", "fingerprint": fingerprint}, {}, checks)
+    found.save(run.diagnosis)
+    blocks = diagnosis.section(gather(run)).blocks
+    assert [block.text for block in blocks[:2]] == [
+        "1 of 2 checks warns.",
+        "Warning, widths: it warns if a wider one loses.",
+    ]
+    assert blocks[2].strong == {0}
+    assert blocks[3].rows == [["1", "10.0 %"], ["2", "20.0 %"]]
+    replace(found, checks=(replace(checks[1], numbers={"readouts": [3, "x"]}),)).save(run.diagnosis)
+    assert len(diagnosis.section(gather(run)).blocks) == 2
