@@ -11,7 +11,7 @@ from adapcli.errors import FileError, UnavailableError
 from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.objective import draw_passes
-from adapcli.training.optimisation import freeze
+from adapcli.training.optimisation import freeze, learning
 from adapcli.training.rehearsal import rehearse
 from adapcli.training.schema import Recipe, Stage
 from adapcli.training.source import Source, Unseen, open_source
@@ -85,15 +85,18 @@ def plan(recipe: Recipe) -> Plan:
     source = _source(recipe, notes)
     model = _model(recipe, source, notes)
     _ask_teacher(recipe, notes)
+    if recipe.optimiser.name == "soap" and find_spec("pytorch_optimizer") is None:
+        notes.append("optimiser soap: pytorch_optimizer is not installed: pip install 'adap[soap]'")
     trained = freeze(model, recipe.train)
-    parameters, learning = (sum(p.numel() for p in group) for group in (list(model.parameters()), trained))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    values = sum(parameter.numel() for parameter in trained)
     samples = recipe.total_steps * recipe.accumulate * recipe.batch
     return Plan(
         config=model.config,
         parameters=parameters,
-        trained=learning,
-        weight_bytes=4 * (2 * parameters + learning),
-        optimiser_bytes=4 * sum(optimiser_values(recipe.optimiser.name, p) for p in trained),
+        trained=values,
+        weight_bytes=4 * (2 * parameters + values),
+        optimiser_bytes=4 * sum(optimiser_values(recipe.optimiser.name, *each) for each in learning(model)),
         stages=tuple(_stage(recipe, stage, model) for stage in recipe.stages),
         steps=recipe.total_steps,
         samples=samples,
@@ -102,12 +105,12 @@ def plan(recipe: Recipe) -> Plan:
     )
 
 
-def optimiser_values(name: str, parameter: nn.Parameter) -> int:
-    """Numbers that an optimiser keeps for a parameter: moments, and SOAP's preconditioners."""
-    if name == "muon" and parameter.ndim == 2:
+def optimiser_values(optimiser: str, name: str, parameter: nn.Parameter) -> int:
+    """Numbers that an optimiser keeps for a parameter: moments; SOAP's preconditioners and their bases."""
+    if optimiser == "muon" and name.startswith("blocks.") and parameter.ndim == 2:
         return parameter.numel()
     moments = 2 * parameter.numel()
-    if name != "soap" or parameter.ndim < 2:
+    if optimiser != "soap" or parameter.ndim < 2:
         return moments
     return moments + sum(2 * side**2 for side in parameter.shape if side <= LARGEST_PRECONDITIONER)
 
