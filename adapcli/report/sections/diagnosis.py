@@ -29,12 +29,12 @@ def section(findings: Findings) -> Section:
 
 def _verdicts(checks: Sequence[Check]) -> Grid:
     rows = [[c.name, "warning" if c.warning else "ok", c.verdict] for c in checks]
-    shown = [[labels.readable(cell) for cell in row] for row in rows]
+    shown = [[labels.readable(name), labels.readable(f"{state}: {told}")] for name, state, told in rows]
     frame = pd.DataFrame(rows, columns=["check", "state", "verdict"])
     frame["limit"] = [c.limit for c in checks]
     strong = frozenset(i for i, check in enumerate(checks) if check.warning)
     caption = "Failure signatures looked for; the csv says from where on each is a warning, and why"
-    return Grid("diagnosis", frame, ["check", "", "verdict"], shown, caption, numeric=0, strong=strong)
+    return Grid("diagnosis", frame, ["check", "verdict"], shown, caption, numeric=0, strong=strong)
 
 
 def _readouts(checks: Sequence[Check]) -> list[Block]:
