@@ -33,29 +33,20 @@ def diagnose(
     Collapse at few tokens, tokens that are all alike, widths that lose to narrower ones, failure beyond the
     trained tokens, broken prefixes, confidences that do not hold, memory. Kept with the run, for the report.
     """
-    from adapcli.commands.diagnosing import gather, train_step
-    from adapcli.evaluation.diagnosis.check import Diagnosis
-    from adapcli.evaluation.diagnosis.diagnose import diagnose as run_checks
+    from adapcli.commands.diagnosing import examine
     from adapcli.measure.device import resolve
     from adapcli.run import Run
-    from adapcli.sweep.fingerprints import checkpoint_fingerprint
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt, folder)
     refuse_other_tasks(model.config.task, source)
     choose_threads(model.to(where), threads)
-    fingerprint = checkpoint_fingerprint(model)
-    found = gather(console, folder, model, fingerprint, data, limit)
-    step = train_step(model, found.images)
-    with console.progress("diagnosing") as progress:
-        checks = run_checks(
-            model, found.table, found.images, found.targets, train_step=step, progress=progress
-        )
-    diagnosis = Diagnosis({"path": source, "fingerprint": fingerprint}, found.facts, checks)
+    diagnosis = examine(console, folder, model, source, data=data, limit=limit)
     path = diagnosis.save(folder.claim("diagnosis", overwrite=True))
     folder.record(diagnosed=source)
     _show(console, diagnosis)
-    console.result({"diagnosis": path, "warnings": len(diagnosis.warnings), "checks": checks})
+    found = {"warnings": len(diagnosis.warnings), "checks": diagnosis.checks, "data": diagnosis.data}
+    console.result({"diagnosis": path, **found})
     fail_if(strict, diagnosis)
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adapcli.data.dataset import Dataset
+    from adapcli.evaluation.diagnosis.check import Diagnosis
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
     from policies.table import OutcomeTable
@@ -28,6 +29,22 @@ class Evidence:
     images: "Tensor"
     targets: "Tensor"
     facts: dict[str, Any]
+
+
+def examine(
+    console: Console, run: "Run", model: "AdaPerceiver", source: str, *, data: str | None, limit: int
+) -> "Diagnosis":
+    """Every check of the model that came from `source`."""
+    from adapcli.evaluation.diagnosis.check import Diagnosis
+    from adapcli.evaluation.diagnosis.diagnose import diagnose
+    from adapcli.sweep.fingerprints import checkpoint_fingerprint
+
+    fingerprint = checkpoint_fingerprint(model)
+    found = gather(console, run, model, fingerprint, data, limit)
+    step = train_step(model, found.images)
+    with console.progress("diagnosing") as progress:
+        checks = diagnose(model, found.table, found.images, found.targets, train_step=step, progress=progress)
+    return Diagnosis({"path": source, "fingerprint": fingerprint}, found.facts, checks)
 
 
 def gather(
