@@ -58,3 +58,16 @@ def test_continuing_stopping_and_choosing_are_measured():
     if found["routed"]:  # the published oracle data are there
         assert found["routed"].keys() == {"exits", "choices"}
         assert 0 < found["routed"]["exits"]["flops_of_full"] < 1
+
+
+@pytest.mark.slow
+def test_a_once_for_all_step_is_measured_against_plain_ones():
+    ended = run("training.py", "--size", "tiny", "--batch", "8", "--rounds", "1", "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found["time"]["plain"]["over plain"] == 1
+    steps = {"plain", "tokens", "depth", "once", "checkpointed", "explicit", "naive"}
+    assert found["time"].keys() == steps
+    assert all(row["ms"] > 0 for row in found["time"].values())
+    peaks = found["memory_bytes"]
+    assert peaks["checkpointed"] < peaks["once"] < peaks["naive"]

@@ -165,3 +165,25 @@ def test_what_does_not_fit_a_checkpoint_or_the_data_is_told(tmp_path: Path, chan
     chosen = recipe(made(tmp_path), **{"start": "packaged", **changes})
     with pytest.raises(UsageError, match=told):
         start(chosen, open_source(chosen))
+
+
+class Stop(BaseException):
+    """Stands for a crash at a chosen moment."""
+
+
+def test_a_run_on_a_folder_that_crashed_resumes_bit_for_bit(tmp_path: Path):
+    made(tmp_path / "data")
+    (tmp_path / "data/train/b/1.png").write_bytes(b"none")
+    chosen = recipe(tmp_path / "data", stages=[{**STAGES[0], "steps": 9}], save_every=2)
+
+    def crash(done: int, total: int, note: str = "") -> None:
+        if done == 5:
+            raise Stop
+
+    whole = train(chosen, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(chosen, tmp_path / "cut", progress=crash)
+    resumed = train(chosen, tmp_path / "cut", resume=True)
+    states = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert set(whole.metrics["skipped"]) == {"train/b/1.png"}
