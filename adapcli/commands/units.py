@@ -30,4 +30,7 @@ def _scaled(count: float, prefixes: Sequence[str], base: int) -> str:
     step = 0
     while abs(count) >= base and step < len(prefixes) - 1:
         count, step = count / base, step + 1
-    return f"{count:#.4g} {prefixes[step]}" if step else f"{count:.4g} "
+    if not step:
+        return f"{count:.4g} "
+    digits = f"{count:#.4g}".removesuffix(".")  # all four digits, also zeros, but no bare point
+    return f"{digits} {prefixes[step]}"
