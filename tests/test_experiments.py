@@ -1,0 +1,58 @@
+"""The script that compares training runs: every variant and seed once, finished runs not again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "experiments" / "compare.py"
+PLAN = """
+seeds: [0, 1]
+changes: ["stages.0.steps=2", "evaluate_samples=64"]
+variants:
+  plain: {recipe: digits-single}
+  taught: {recipe: digits-joint, changes: ["teacher={source: self}", "loss={labels: 0.5, distillation: 0.5}"]}
+"""
+
+
+def compare(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "--runs", str(tmp_path / "runs")]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+
+@pytest.mark.slow
+def test_variants_are_trained_once_and_compared(tmp_path):
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    first = compare(tmp_path)
+    assert first.returncode == 0, first.stderr
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert {name: entry["seeds"] for name, entry in result["variants"].items()} == {
+        "plain": [0, 1],
+        "taught": [0, 1],
+    }
+    assert "| plain |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+    again = compare(tmp_path)
+    assert "done" in first.stdout
+    assert "done" not in again.stdout
+
+
+@pytest.mark.parametrize("folder", ["adaptivity", "curriculum", "distillation", "width"])
+def test_the_plans_are_of_recipes_that_there_are(folder):
+    import yaml
+
+    from adapcli.training.recipe import load_recipe
+
+    plan = yaml.safe_load((ROOT / "experiments" / folder / "plan.yaml").read_text())
+    assert len(plan["seeds"]) >= 3
+    steps = [
+        load_recipe(variant["recipe"], variant.get("changes", ())).total_steps
+        for variant in plan["variants"].values()
+    ]
+    assert len(steps) >= 2
+    assert len(set(steps)) == 1, "not at equal steps"
