@@ -5,6 +5,7 @@ are done leave: late stages run full batches although most samples never reach t
 of the sample alone (to rounding), whatever its batch-mates.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from typing import Generic
 
@@ -21,7 +22,7 @@ IN_FLIGHT_BYTES = 1 << 30
 """What samples under way may hold by default, beside the weights."""
 
 
-class Run(Generic[N]):
+class Run(ABC, Generic[N]):
     """The loop that every executor shares. Iterating runs it, and yields each Piece as soon as it is known.
 
     An executor says what happens to images admitted (`admit`) and to samples that waited (`advance`); both
@@ -39,13 +40,13 @@ class Run(Generic[N]):
         self.waiting: Waiting[N] = Waiting(min(batch, self.limit))
         self._portions = portions(x, self.waiting.batch)
 
+    @abstractmethod
     def admit(self, x: Tensor, index: Indices) -> Iterator[Piece]:
         """Begin with images (n, channels, height, width), on the model's device; their places (n,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, key: Hashable, part: Part[N]) -> Iterator[Piece]:
         """One step for samples that waited under `key`."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Piece]:
         admitted, more = 0, True
