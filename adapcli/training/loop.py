@@ -25,6 +25,7 @@ from adapcli.training.journal import Journal
 from adapcli.training.losses import Answer, Targets
 from adapcli.training.objective import Losses, draw_passes, pass_losses
 from adapcli.training.optimisation import Optimisation
+from adapcli.training.origins import Origins, changed
 from adapcli.training.schema import Recipe, Stage
 from adapcli.training.state import TrainingState, read_state, write_state
 
@@ -56,7 +57,8 @@ class Trainer:
     evaluate: gives named scores of the averaged model; called every `recipe.evaluate_every` steps. teach: the
     teacher's answer to images (B, channels, height, width). augment: images and labels (B,) of a batch by its
     number -> images and labels, then perhaps shares of classes (B, K). progress: called with (steps done,
-    steps in all, a short text). watch: called with every line of the journal. seconds: time spent on `step`
+    steps in all, a short text). watch: called with every line of the journal. origins: what the run
+    is made from, which must still be so when it is resumed. seconds: time spent on `step`
     steps, before an interruption too.
     """
 
@@ -69,6 +71,7 @@ class Trainer:
     augment: Augmenting = lambda images, labels, number: (images, labels)
     progress: Progress = lambda done, total, note: None
     watch: Watch = lambda line: None
+    origins: Origins = field(default_factory=dict)
     seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -207,12 +210,19 @@ class Trainer:
             "optimisation": self.optimisation.state_dict(),
             "seconds": self.seconds,
             "recent": list(self.recent),
+            "origins": self.origins,
         }
         write_state(self.folder, TrainingState(self.step, self.recipe, parts))
         save(self.optimisation.averaged, self.folder / LAST)
         self.heartbeat.saved = self.step
 
     def _restore(self, state: TrainingState) -> None:
+        others = changed(state.parts.get("origins", {}), self.origins)
+        if others:
+            raise FileError(
+                f"{self.folder / STATE}: made from another {' and '.join(others)} than there is now",
+                "start anew with --overwrite",
+            )
         try:
             self.model.load_state_dict(state.parts["model"])
             self.optimisation.load_state_dict(state.parts["optimisation"])
@@ -221,7 +231,7 @@ class Trainer:
         except Exception as error:  # parts that do not fit fail anywhere in torch
             reason = (str(error).splitlines() or [""])[0][:200]
             raise FileError(
-                f"{self.folder / 'state.pt'}: does not fit this model: {type(error).__name__}: {reason}",
+                f"{self.folder / STATE}: does not fit this model: {type(error).__name__}: {reason}",
                 "start anew with --overwrite",
             ) from error
         self.journal.truncate(self.step)

@@ -23,6 +23,7 @@ from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.grid import grid_accuracy, summary
 from adapcli.training.loop import Progress, Trainer, Watch
+from adapcli.training.origins import origins
 from adapcli.training.schema import Recipe
 from adapcli.training.source import open_source
 from adapcli.training.start import start
@@ -67,7 +68,7 @@ def train(
         trainer = Trainer(
             recipe, model, feed, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
         )
-        trainer.watch = watch
+        trainer.watch, trainer.origins = watch, origins(recipe, source)
         trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
         trainer.augment = Augmentation(
             preprocessing=model.preprocessing,

@@ -1,12 +1,14 @@
 """What a recipe trains on: classes and channels, batches for training, and the splits that judge."""
 
+import hashlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from adapcli.data.dataset import FOLDER, Dataset, open_dataset
-from adapcli.data.digits import DigitsDataset
-from adapcli.data.listing import list_folder
+from adapcli.data.digits import GENERATOR, DigitsDataset
+from adapcli.data.listing import Entry, list_folder
 from adapcli.data.scenes import SceneSpec
 from adapcli.errors import FileError
 from adapcli.model.preprocessing import Preprocessing
@@ -18,11 +20,15 @@ PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
 
 
 class Source(Protocol):
-    """Data for training. channels: as they come; samples: of one epoch, None where they never repeat."""
+    """Data for training.
+
+    channels: as they come; samples: of one epoch, None where they never repeat; fingerprint: changes with them.
+    """
 
     class_names: list[str]
     channels: int
     samples: int | None
+    fingerprint: str
 
     def preprocessing(self, size: int, channels: int) -> Preprocessing:
         """For a new model of images of `size` pixels a side."""
@@ -45,6 +51,7 @@ class Scenes:
     def __init__(self, canvas: int) -> None:
         self.spec = SceneSpec().at(canvas)
         self.class_names, self.channels = self.spec.class_names, 1
+        self.fingerprint = f"digits {GENERATOR} {self.spec}"
         self.samples: int | None = None
 
     def preprocessing(self, size: int, channels: int) -> Preprocessing:
@@ -72,6 +79,7 @@ class Pictures:
         self.root, self._entries = root, parts["train"]
         self.channels = channels_of(self._entries)
         self.samples: int | None = len(self._entries)
+        self.fingerprint = _names_and_sizes(self._entries)
 
     def preprocessing(self, size: int, channels: int) -> Preprocessing:
         """See Source."""
@@ -98,6 +106,7 @@ class Unseen:
 
     def __init__(self, classes: int, channels: int) -> None:
         self.class_names, self.channels = [str(number) for number in range(classes)], channels
+        self.fingerprint = ""
         self.samples: int | None = None
 
     def preprocessing(self, size: int, channels: int) -> Preprocessing:
@@ -111,6 +120,15 @@ class Unseen:
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """FileError: there are none."""
         raise FileError(f"split {name}: not there")
+
+
+def _names_and_sizes(entries: Sequence[Entry]) -> str:
+    """Cheap enough for millions of pictures, whose content is read once an epoch anyway."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        line = f"{entry.label} {entry.name} {entry.path.stat().st_size}\n"
+        digest.update(line.encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:16]
 
 
 def open_source(recipe: Recipe) -> Source:

@@ -12,7 +12,7 @@ from adapcli.model.weights import read_pt
 from adapcli.training.schema import Recipe
 from policies.files import write_bytes
 
-FORMAT = "adapcli-training-3"
+FORMAT = "adapcli-training-4"
 
 
 @dataclass(frozen=True)
