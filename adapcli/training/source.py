@@ -22,7 +22,8 @@ PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
 class Source(Protocol):
     """Data for training.
 
-    channels: as they come; samples: of one epoch, None where they never repeat; fingerprint: changes with them.
+    channels: as they come; samples: of one epoch, None where they never repeat; fingerprint: changes with
+    what they are.
     """
 
     class_names: list[str]

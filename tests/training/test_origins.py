@@ -20,7 +20,7 @@ class Stop(BaseException):
 
 
 def recipe(root: Path) -> Recipe:
-    """Two pictures of each digit, and two copies of the packaged checkpoint, to begin with and to learn from."""
+    """Two pictures a digit, and copies of the packaged checkpoint to begin with and to learn from."""
     for part in ("train", "val", "test"):
         for label in range(10):
             (root / "data" / part / str(label)).mkdir(parents=True)
