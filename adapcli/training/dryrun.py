@@ -141,7 +141,11 @@ def _model(recipe: Recipe, source: Source, notes: list[str]) -> AdaPerceiver:
 
 
 def _ask_teacher(recipe: Recipe, notes: list[str]) -> None:
-    if recipe.teacher is None or not any(recipe.loss_of(stage).needs_teacher for stage in recipe.stages):
+    if (
+        recipe.teacher is None
+        or recipe.in_place
+        or not any(recipe.loss_of(stage).needs_teacher for stage in recipe.stages)
+    ):
         return
     kind, _, name = recipe.teacher.source.partition(":")
     note = f"teacher {recipe.teacher.source}: its own cost is not counted"

@@ -160,8 +160,10 @@ class Trainer:
         """A batch, augmented, on the model's device, with what the teacher says of it."""
         batch, device = self.data.batch(number), self.model.device
         images, labels = self.augment(batch.images.to(device), batch.targets.to(device), number)
-        taught = self.recipe.loss_of(stage).needs_teacher
-        return images, Targets(labels, self.teach(images) if taught else Answer())
+        if not self.recipe.loss_of(stage).needs_teacher:
+            return images, Targets(labels)
+        in_place = self.recipe.in_place
+        return images, Targets(labels, Answer() if in_place else self.teach(images), in_place)
 
     def _stopped(self, message: str, images: Tensor | None = None) -> AdapError:
         """The error that ends the run; the state before the step is kept, if none was saved so far."""

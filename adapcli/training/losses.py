@@ -15,7 +15,10 @@ from adapcli.training.schema import Loss
 
 @dataclass(frozen=True)
 class Answer:
-    """What a teacher says: logits (B, K) and patch features (B, P, F); None: nothing."""
+    """What a teacher says: logits (B, K), or (B, G, K) to each readout, and patch features (B, P, F).
+
+    None: nothing.
+    """
 
     logits: Tensor | None = None
     features: Tensor | None = None
@@ -23,10 +26,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Targets:
-    """What answers are judged against: labels (B,) int64, or shares of classes (B, K), and a teacher."""
+    """What answers are judged against: labels (B,) int64, or shares of classes (B, K), and a teacher.
+
+    in_place: readouts learn from larger ones of the same pass.
+    """
 
     labels: Tensor
     teacher: Answer = Answer()
+    in_place: bool = False
 
 
 def judged(logits_BGK: Tensor, targets: Targets, loss: Loss) -> Tensor:
@@ -39,6 +46,22 @@ def judged(logits_BGK: Tensor, targets: Targets, loss: Loss) -> Tensor:
         assert targets.teacher.logits is not None
         total = total + loss.distillation * _divergence(logits, targets.teacher.logits, loss.temperature)
     return total
+
+
+def judged_in_place(logits_BLGK: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """As `judged`, (L, G); each learns from the readout one block and one granularity further, if there is.
+
+    In-place distillation (arXiv 1903.05134), but from a neighbour instead of the largest. The largest has
+    labels only, which then count for both.
+    """
+    shape = logits_BLGK.shape[1:3]
+    further = torch.cat([logits_BLGK[:, 1:], logits_BLGK[:, -1:]], 1)
+    further = torch.cat([further[:, :, 1:], further[:, :, -1:]], 2).detach()
+    teacher = Answer(further.flatten(1, 2))
+    smaller = judged(logits_BLGK.flatten(1, 2), Targets(labels, teacher), loss)[:-1]
+    alone = loss.model_copy(update={"labels": loss.labels + loss.distillation, "distillation": 0.0})
+    largest = judged(logits_BLGK[:, -1, -1:], Targets(labels), alone)
+    return torch.cat([smaller, largest]).view(shape)
 
 
 def feature_distance(student_BPF: Tensor, teacher_BPF: Tensor, cosine: float) -> Tensor:
@@ -62,9 +85,10 @@ def _against_labels(logits_BGK: Tensor, labels: Tensor, smoothing: float) -> Ten
     return losses.view(logits_BGK.shape[:2]).mean(0)
 
 
-def _divergence(logits_BGK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
+def _divergence(logits_BGK: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL(teacher || student), softened; times the temperature squared, so that gradients keep their size."""
     student = log_softmax(logits_BGK / temperature, dim=-1)
-    teacher = log_softmax(teacher_BK.float() / temperature, dim=-1)[:, None].expand_as(student)
-    pointwise = kl_div(student, teacher, reduction="none", log_target=True)
+    teacher_BGK = teacher.float().view(len(teacher), -1, teacher.shape[-1])
+    teacher_BGK = log_softmax(teacher_BGK / temperature, dim=-1).expand_as(student)
+    pointwise = kl_div(student, teacher_BGK, reduction="none", log_target=True)
     return temperature**2 * pointwise.sum(-1).mean(0)

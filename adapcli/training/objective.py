@@ -13,7 +13,7 @@ from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.readout import FoldedReadout
 from adapcli.space import Configuration
-from adapcli.training.losses import Targets, depth_weights, feature_distance, judged
+from adapcli.training.losses import Targets, depth_weights, feature_distance, judged, judged_in_place
 from adapcli.training.schema import Loss, Readouts, Stage
 
 
@@ -94,7 +94,9 @@ def pass_losses(
     folded = FoldedReadout.of(model, chosen.configuration.tokens) if model.config.classifies else None
     zero = latents[-1].new_zeros(())
     token = depth = features = zero
-    if folded is not None and (loss.labels or loss.distillation):
+    if folded is not None and targets.in_place:
+        token, depth = _losses_in_place(folded, latents, targets, chosen, loss, readouts)
+    elif folded is not None and (loss.labels or loss.distillation):
         weights = _token_weights(model.config, chosen.tokens, readouts, x.device)
         token = (judged(folded.logits(latents[-1], chosen.tokens), targets, loss) * weights).sum()
         if chosen.depth_tokens and len(latents) > 1:
@@ -121,6 +123,23 @@ def _depth_loss(
     config, device = folded.model.config, logits.device
     tokens = _token_weights(config, chosen.depth_tokens, readouts, device)
     return depth_weights(blocks + 1, readouts.depth).to(device) @ (per_readout @ tokens)
+
+
+def _losses_in_place(
+    folded: FoldedReadout,
+    latents: list[Tensor],
+    targets: Targets,
+    chosen: Pass,
+    loss: Loss,
+    readouts: Readouts,
+) -> tuple[Tensor, Tensor]:
+    """Token and depth loss of all readouts together, which learn from one another."""
+    read = latents if chosen.depth_tokens else latents[-1:]
+    logits = folded.logits(torch.stack(read, 1).flatten(0, 1), chosen.tokens)
+    losses_LG = judged_in_place(logits.view(-1, len(read), *logits.shape[1:]), targets.labels, loss)
+    losses_L = losses_LG @ _token_weights(folded.model.config, chosen.tokens, readouts, logits.device)
+    earlier = depth_weights(len(read), readouts.depth).to(logits.device) @ losses_L[:-1]
+    return losses_L[-1], earlier
 
 
 def _feature_loss(

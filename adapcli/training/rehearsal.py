@@ -70,7 +70,7 @@ def rehearse(
             # Fake tensors choose kernels, and follow autocast, as those of a CPU do; meta ones do not.
             model.load_state_dict({n: torch.empty(shape) for n, shape in shapes.items()}, assign=True)
             weights = {tensor.untyped_storage()._cdata for tensor in model.parameters()}
-            images, targets = _batch(model, recipe)
+            images, targets = _batch(model, recipe, stage)
             device = torch.device("cpu")
             with (
                 torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -101,7 +101,7 @@ def _counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping=ON_CPU)
 
 
-def _batch(model: AdaPerceiver, recipe: Recipe) -> tuple[Tensor, Targets]:
+def _batch(model: AdaPerceiver, recipe: Recipe, stage: Stage) -> tuple[Tensor, Targets]:
     config, size = model.config, recipe.batch
     images = torch.empty(size, config.in_channels, config.image_size, config.image_size)
     logits = torch.empty(size, config.num_classes or 1)
@@ -109,4 +109,5 @@ def _batch(model: AdaPerceiver, recipe: Recipe) -> tuple[Tensor, Targets]:
     features = torch.empty(size, patches, config.output_feat_dim or 1)
     mixes = recipe.augment.mixup or recipe.augment.cutmix
     labels = logits if mixes else torch.empty(size, dtype=torch.int64)
-    return images, Targets(labels, Answer(logits, features))
+    in_place = recipe.in_place and recipe.loss_of(stage).needs_teacher
+    return images, Targets(labels, Answer(logits, features), in_place)

@@ -22,8 +22,8 @@ def _data(name: str) -> str:
 
 def _teacher(source: str) -> str:
     kind, _, name = source.partition(":")
-    if source != "self" and not (kind in ("ckpt", "timm", "hf") and name):
-        raise ValueError(f"{source[:80]!r}: expected self, ckpt:PATH, timm:NAME or hf:FOLDER")
+    if source not in ("self", "in-place") and not (kind in ("ckpt", "timm", "hf") and name):
+        raise ValueError(f"{source[:80]!r}: expected self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER")
     return source
 
 
@@ -155,9 +155,11 @@ class Augment(Strict):
 
 
 class Teacher(Strict):
-    """Whom to learn from: `self`, `ckpt:PATH`, `timm:NAME` or `hf:FOLDER`; `at`: the configuration it runs.
+    """Whom to learn from: self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER; `at`: its configuration.
 
     self: the averaged weights of this very run, at its full configuration unless `at` says otherwise.
+    in-place: every readout learns from the one a block and a granularity further in the same pass, without a
+    pass of a teacher; the largest from labels alone, which then count for both.
     """
 
     source: Annotated[str, AfterValidator(_teacher)]
@@ -209,6 +211,26 @@ class Recipe(Strict):
         if taught and self.teacher is None:
             raise ValueError("loss: distillation or features needs a teacher")
         return self
+
+    @model_validator(mode="after")
+    def _reads_out_what_teaches(self) -> "Recipe":
+        for stage in self.stages if self.in_place else ():
+            readouts, loss = self.readouts_of(stage), self.loss_of(stage)
+            if self.teacher is not None and self.teacher.at != Fixed():
+                raise ValueError("teacher.at: in-place has a teacher at every configuration")
+            if loss.features:
+                raise ValueError("loss.features: teacher in-place gives no features")
+            sampled = "tokens" in stage.axes and readouts.tokens != "all"
+            if "depth" in stage.axes and "tokens" in stage.axes:
+                sampled |= readouts.depth_tokens != "all"
+            if loss.distillation and sampled:
+                raise ValueError("teacher in-place: needs readouts.tokens and readouts.depth_tokens: all")
+        return self
+
+    @property
+    def in_place(self) -> bool:
+        """Whether readouts learn from one another."""
+        return self.teacher is not None and self.teacher.source == "in-place"
 
     @property
     def total_steps(self) -> int:

@@ -50,14 +50,14 @@ class Taught:
 def open_teacher(
     recipe: Recipe, student: AdaPerceiver, averaged: Callable[[], AdaPerceiver]
 ) -> Taught | None:
-    """The teacher of a recipe, on the student's device; None if no loss of it needs one.
+    """The teacher of a recipe, on the student's device; None if no loss of it needs one, or it is in place.
 
     averaged: the averaged weights of this run, for `self`. UsageError for a teacher that cannot teach this
     student: other classes, another number of feature channels, or no such answer; FileError and
     UnavailableError from loading it.
     """
     losses = [recipe.loss_of(stage) for stage in recipe.stages]
-    if recipe.teacher is None or not any(loss.needs_teacher for loss in losses):
+    if recipe.teacher is None or recipe.in_place or not any(loss.needs_teacher for loss in losses):
         return None
     backbone = _opened(recipe.teacher, student, averaged)
     name = recipe.teacher.source

@@ -58,7 +58,10 @@ def test_a_plan_as_json(adap):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--teacher", "foo"], "error: --teacher: 'foo': expected self, ckpt:PATH, timm:NAME or hf:FOLDER"),
+        (
+            ["--teacher", "foo"],
+            "error: --teacher: 'foo': expected self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER",
+        ),
         (["--data", "imagenet"], "error: --data: 'imagenet': expected digits or folder:PATH"),
         (["--set", "data=imagenet"], "error: --set data: 'imagenet': expected"),
         (["--set", "bach=1"], "error: --set bach: unknown key, did you mean 'batch'?"),
