@@ -5,7 +5,8 @@ time: forward, backward, clipping, optimiser and averaging on one batch, in mill
   tokens      all |T| granularities read out after the last block
   depth       and every earlier block at a granularity drawn at random: L depth readouts
   once        and one width per sample: the once-for-all step
-  explicit    the same, a pass per width in place of one per sample
+  packaged    the same as the recipe has it: every block at every granularity, learning in place
+  explicit    the once-for-all step, a pass per width in place of one per sample
   naive       a forward pass for each granularity and for each earlier depth, as without shared prefixes
 memory: the most that the passes of a step hold at once, with activation checkpointing and without.
 Same weights and images, rounds interleaved.
@@ -26,12 +27,12 @@ from adapcli.training.losses import Targets
 from adapcli.training.objective import draw_passes, pass_losses
 from adapcli.training.optimisation import Optimisation
 from adapcli.training.recipe import load_recipe
-from adapcli.training.schema import Readouts, Recipe, Stage
+from adapcli.training.schema import Loss, Readouts, Recipe, Stage
 from adapcli.training.source import open_source
 from adapcli.training.start import start
 
 AXES = {"tokens": ["tokens"], "depth": ["tokens", "depth"], "once": ["tokens", "depth", "width"]}
-TINY = ["model.depth=2", "model.max_latent_tokens=4", "model.token_granularities=[1, 2, 4]"]
+TINY = ["model.depth=2", "model.max_latent_tokens=4", "model.token_granularities=[1, 2, 4]", "readouts.token_weights=null"]
 
 
 class Steps:
@@ -67,16 +68,20 @@ class Steps:
         total.backward()
 
     def judged(self, axes: list[str], width: str = "implicit", *, checkpointing: bool = False) -> None:
-        stage, readouts = Stage(name="x", steps=1, axes=tuple(axes)), Readouts(width=width)
+        stage = Stage(name="x", steps=1, axes=tuple(axes), loss=Loss(), readouts=Readouts(width=width))
+        self.passes(stage, Targets(self.labels), checkpointing=checkpointing)
+
+    def passes(self, stage: Stage, targets: Targets, *, checkpointing: bool = False) -> None:
+        loss, readouts = self.recipe.loss_of(stage), self.recipe.readouts_of(stage)
         self.number += 1
         passes = draw_passes(self.model.config, stage, readouts, len(self.images), seed=0, number=self.number)
         for chosen in passes:
             losses = pass_losses(
                 self.model,
                 self.images,
-                Targets(self.labels),
+                targets,
                 chosen,
-                self.recipe.loss,
+                loss,
                 readouts,
                 checkpointing=checkpointing,
             )
@@ -86,6 +91,8 @@ class Steps:
     def calls(self) -> dict[str, Callable[[], None]]:
         losses: dict[str, Callable[[], None]] = {"plain": self.plain}
         losses |= {name: lambda axes=axes: self.judged(axes) for name, axes in AXES.items()}
+        in_place = Targets(self.labels, in_place=self.recipe.in_place)
+        losses["packaged"] = lambda: self.passes(self.recipe.stages[-1], in_place)
         losses["checkpointed"] = lambda: self.judged(AXES["once"], checkpointing=True)
         losses["explicit"] = lambda: self.judged(AXES["once"], "explicit")
         losses["naive"] = self.naive
