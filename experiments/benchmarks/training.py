@@ -32,7 +32,12 @@ from adapcli.training.source import open_source
 from adapcli.training.start import start
 
 AXES = {"tokens": ["tokens"], "depth": ["tokens", "depth"], "once": ["tokens", "depth", "width"]}
-TINY = ["model.depth=2", "model.max_latent_tokens=4", "model.token_granularities=[1, 2, 4]", "readouts.token_weights=null"]
+TINY = [
+    "model.depth=2",
+    "model.max_latent_tokens=4",
+    "model.token_granularities=[1, 2, 4]",
+    "readouts.token_weights=null",
+]
 
 
 class Steps:
