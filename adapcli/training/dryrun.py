@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from adapcli.errors import FileError, UnavailableError
+from adapcli.model.checkpoint import load, packaged
 from adapcli.model.config import ModelConfig
+from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.objective import draw_passes
 from adapcli.training.optimisation import freeze, learning
@@ -84,7 +86,7 @@ def plan(recipe: Recipe) -> Plan:
     notes: list[str] = []
     source = _source(recipe, notes)
     model = _model(recipe, source, notes)
-    _ask_teacher(recipe, notes)
+    _ask_teacher(recipe, model.config, notes)
     if recipe.optimiser.name == "soap" and find_spec("pytorch_optimizer") is None:
         notes.append("optimiser soap: pytorch_optimizer is not installed: pip install 'adap[soap]'")
     trained = freeze(model, recipe.train)
@@ -140,21 +142,22 @@ def _model(recipe: Recipe, source: Source, notes: list[str]) -> AdaPerceiver:
         return started(recipe.model_copy(update={"start": None}), source, None).model
 
 
-def _ask_teacher(recipe: Recipe, notes: list[str]) -> None:
-    if (
-        recipe.teacher is None
-        or recipe.in_place
-        or not any(recipe.loss_of(stage).needs_teacher for stage in recipe.stages)
-    ):
+def _ask_teacher(recipe: Recipe, student: ModelConfig, notes: list[str]) -> None:
+    taught = any(recipe.loss_of(stage).needs_teacher for stage in recipe.stages)
+    if recipe.teacher is None or recipe.in_place or not taught:
         return
     kind, _, name = recipe.teacher.source.partition(":")
-    note = f"teacher {recipe.teacher.source}: its own cost is not counted"
+    here = name == "packaged" or Path(name).exists()
+    cost = "its own cost is not counted"
+    if kind == "self" or (kind == "ckpt" and here):
+        config = student if kind == "self" else load(packaged() if name == "packaged" else name).config
+        each = flops(config, recipe.teacher.at.of(config), readout="folded", attention="block")
+        cost = f"{each * recipe.batch * recipe.accumulate / 1e9:,.3g} GFLOPs a step, not counted below"
     packages = {"timm": "timm", "hf": "transformers"}
+    absent = "; it is not there" if kind in ("ckpt", "hf") and not here else ""
     if kind in packages and find_spec(packages[kind]) is None:
-        note += f"; {packages[kind]} is not installed"
-    elif kind in ("ckpt", "hf") and not Path(name).exists():
-        note += "; it is not there"
-    notes.append(note)
+        absent = f"; {packages[kind]} is not installed"
+    notes.append(f"teacher {recipe.teacher.source}: {cost}{absent}")
 
 
 def _stage(recipe: Recipe, stage: Stage, model: AdaPerceiver) -> StagePlan:

@@ -136,6 +136,11 @@ def check_fit(recipe: Recipe, config: ModelConfig) -> None:
         raise UsageError(f"model.task {config.task}: recipes train models that classify")
     for stage in recipe.stages:
         stage.at.of(config)
+        if "tokens" in stage.axes and not config.has_prefix_property:
+            raise UsageError(
+                "model.mask none: the first tokens of a run are no run of their own",
+                "leave tokens out of the axes, or train with mask block or causal",
+            )
         weights = recipe.readouts_of(stage).token_weights
         if weights is not None and len(weights) != granularities:
             raise UsageError(f"token_weights: {len(weights)} for {granularities} granularities")

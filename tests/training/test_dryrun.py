@@ -8,6 +8,7 @@ from PIL import Image
 
 from adapcli.errors import UsageError
 from adapcli.measure.memory import peak_bytes
+from adapcli.model.checkpoint import load, packaged
 from adapcli.model.flops import flops
 from adapcli.training.dryrun import Plan, optimiser_values, plan
 from adapcli.training.losses import Targets
@@ -130,6 +131,12 @@ def test_what_is_not_there_is_told_and_what_is_wrong_refused(tmp_path: Path):
     notes = planned("data=folder:/absent", "teacher.source=ckpt:none.pt", "loss.distillation=1").notes
     assert "/absent: no such folder; planned with 1000 classes and 3 channels" in notes[0]
     assert "teacher ckpt:none.pt: its own cost is not counted; it is not there" in notes[1]
+    known = load(packaged()).config
+    each = flops(known, known.space.cheapest, readout="folded", attention="block")
+    at = "teacher.at={tokens: 1, width: 16, depth: 1}"
+    taught = ("teacher.source=ckpt:packaged", at, "loss.distillation=1")
+    (note,) = planned(*taught, "batch=1000", "accumulate=3").notes
+    assert note == f"teacher ckpt:packaged: {each * 3000 / 1e9:.3g} GFLOPs a step, not counted below"
     assert "start: none.pt: no such file" in planned("start=none.pt").notes[0]
     with pytest.raises(UsageError, match="no parameter's name begins with 'writehead'"):
         planned("train=[writehead]")

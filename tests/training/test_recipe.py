@@ -120,6 +120,13 @@ def test_a_change_that_cannot_be_is_told(tmp_path: Path, change: str, message: s
         load_recipe(written(tmp_path, GOOD), [change])
 
 
+def test_without_a_mask_one_pass_does_not_serve_every_token_count():
+    with pytest.raises(UsageError, match="mask none: the first tokens of a run are no run of their own"):
+        load_recipe("digits-joint", ["model.mask=none"])
+    load_recipe("digits-joint", ["model.mask=none", "stages.0.axes=[depth, width]"])
+    load_recipe("digits-joint", ["model.mask=causal"])
+
+
 def test_with_a_checkpoint_the_models_fields_are_checked_by_name_alone(tmp_path: Path):
     text = (
         "name: x\nstart: packaged\nmodel:\n  embed_dims: 3\nstages: [{name: a, steps: 1, at: {tokens: 9}}]\n"
