@@ -113,7 +113,8 @@ class Trained:
     """A policy, and how it was chosen on the tune split.
 
     met: whether the objective is satisfied there; score, cost_flops: means there; candidates: how many
-    there were.
+    there were. family: the candidates themselves, in the order of their parameter (a price, a threshold):
+    the policy's whole trade-off.
     """
 
     policy: StoredPolicy
@@ -122,6 +123,7 @@ class Trained:
     score: float
     cost_flops: float
     candidates: int
+    family: tuple[StoredPolicy, ...]
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,17 @@ class Candidates:
             full_cost_flops=float(table.cost_flops[table.full]),
         )
 
-    def trained(self, policy: StoredPolicy, objective: Objective, choice: Choice) -> Trained:
-        """The policy at the chosen position, with its measures."""
+    def trained(self, family: Sequence[StoredPolicy], objective: Objective, choice: Choice) -> Trained:
+        """The policy at the chosen position of the family (K,), with its measures."""
         at = choice.position
         return Trained(
-            policy, objective, choice.met, float(self.score[at]), float(self.cost_flops[at]), len(self.score)
+            policy=family[at],
+            objective=objective,
+            met=choice.met,
+            score=float(self.score[at]),
+            cost_flops=float(self.cost_flops[at]),
+            candidates=len(self.score),
+            family=tuple(family),
         )
 
 

@@ -174,7 +174,8 @@ def train_static(table: OutcomeTable, objective: Objective, *, name: str = "stat
     """The configuration that meets the objective on the tune split."""
     measured = Candidates(tuning_scores(table).mean(axis=0, dtype=np.float64), table.cost_flops)
     choice = measured.choose(table, objective)
-    return measured.trained(Static(Grid.of(table), choice.position, name), objective, choice)
+    family = [Static(Grid.of(table), configuration, name) for configuration in range(table.n_configs)]
+    return measured.trained(family, objective, choice)
 
 
 def train_random(
@@ -185,8 +186,8 @@ def train_random(
     shares = _hull_mixtures(table.cost_flops, score)
     measured = Candidates(shares @ score, shares @ table.cost_flops)
     choice = measured.choose(table, objective)
-    policy = RandomMixture(Grid.of(table), tuple(shares[choice.position].tolist()), seed, name)
-    return measured.trained(policy, objective, choice)
+    family = [RandomMixture(Grid.of(table), tuple(share.tolist()), seed, name) for share in shares]
+    return measured.trained(family, objective, choice)
 
 
 def _hull_mixtures(cost_flops: FloatArray, score: FloatArray) -> FloatArray:

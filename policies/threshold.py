@@ -183,7 +183,7 @@ def train_threshold(
     ]
     measured = measure(family, table, split_rows(table, "tune"))
     choice = measured.choose(table, objective)
-    return measured.trained(family[choice.position], objective, choice)
+    return measured.trained(family, objective, choice)
 
 
 def _family(table: OutcomeTable, groups: Sequence[Chain], signal: str) -> list[tuple[Chain, float]]:

@@ -102,7 +102,7 @@ def _at_best_price(policy: NetworkPolicy, table: OutcomeTable, objective: Object
     family = [policy.at(price) for price in prices]
     measured: Candidates = measure(family, table, split_rows(table, "tune"))
     choice = measured.choose(table, objective)
-    return measured.trained(family[choice.position], objective, choice)
+    return measured.trained(family, objective, choice)
 
 
 def _learn(
