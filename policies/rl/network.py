@@ -1,4 +1,4 @@
-"""A small network that looks at features and a price and names a configuration. Plain numpy, no torch."""
+"""A policy: a small network that looks at features and a price and names a configuration. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,64 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from policies.base import Decision, IntArray, feature_columns
-from policies.encoding import PRICE_NODES, Actions, Floats, Prices, Standardiser
+from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.errors import UsageError
 from policies.grid import Grid
+from policies.network import Network
 from policies.table import OutcomeTable
 
 CHUNK = 4096
-
-
-def _relu(x: Floats) -> Floats:
-    return np.maximum(x, 0.0)
-
-
-def _tanh(x: Floats) -> Floats:
-    return np.tanh(x)
-
-
-ACTIVATIONS = {"tanh": _tanh, "relu": _relu}
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Layers of weights (out, in) and biases (out,), with one activation between them."""
-
-    weights: tuple[Floats, ...]
-    biases: tuple[Floats, ...]
-    activation: str = "tanh"
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS or not self.weights or len(self.weights) != len(self.biases):
-            raise UsageError(f"a network of {len(self.weights)} layers with activation {self.activation!r}")
-        inner = [self.inputs, *(len(weight) for weight in self.weights)]
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if weight.shape != (inner[i + 1], inner[i]) or bias.shape != (inner[i + 1],):
-                raise UsageError(f"layer {i}: weight {weight.shape} and bias {bias.shape} do not fit")
-            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-                raise UsageError(f"layer {i}: weights are not finite")
-
-    @property
-    def inputs(self) -> int:
-        """Size of the input."""
-        return int(self.weights[0].shape[-1])
-
-    @property
-    def outputs(self) -> int:
-        """Size of the output."""
-        return len(self.biases[-1])
-
-    @property
-    def flops(self) -> int:
-        """FLOPs per sample, 2 per multiply-add of the matrices."""
-        return 2 * sum(int(weight.size) for weight in self.weights)
-
-    def __call__(self, x: npt.NDArray[Any]) -> Floats:
-        """Outputs (n, K) of inputs (n, D), in float64, so that neighbours do not change them."""
-        hidden = np.asarray(x, dtype=np.float64)
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = (ACTIVATIONS[self.activation](hidden) if i else hidden) @ weight.T + bias
-        return hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,21 +86,14 @@ class NetworkPolicy:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See policies.base.StoredPolicy."""
-        layers = enumerate(zip(self.network.weights, self.network.biases, strict=True))
-        named = {
-            f"layer{i}.{part}": array for i, pair in layers for part, array in zip(PARTS, pair, strict=True)
-        }
-        return {"feature_mean": self.scale.mean, "feature_scale": self.scale.scale, **named}
+        scale = {"feature_mean": self.scale.mean, "feature_scale": self.scale.scale}
+        return {**scale, **self.network.arrays()}
 
     @classmethod
     def restore(
         cls, grid: Grid, name: str, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> Self:
         """See policies.base.StoredPolicy."""
-        layers = range(int(parameters["layers"]))
-        weights, biases = (
-            tuple(arrays[f"layer{i}.{part}"].astype(np.float64) for i in layers) for part in PARTS
-        )
         low, high = map(float, parameters["prices"])
         return cls(
             kind=str(parameters["algo"]),
@@ -160,10 +102,7 @@ class NetworkPolicy:
             scale=Standardiser(arrays["feature_mean"], arrays["feature_scale"]),
             prices=Prices(low, high),
             actions=Actions.from_dict(parameters["actions"]),
-            network=Network(weights, biases, str(parameters["activation"])),
+            network=Network.restore(parameters, arrays),
             lambda_=float(parameters["lambda"]),
             name=name,
         )
-
-
-PARTS = ("weight", "bias")

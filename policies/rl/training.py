@@ -12,8 +12,9 @@ from policies.base import Candidates, Progress, Trained, measure, split_rows
 from policies.encoding import PRICE_NODES, ActionKind, Actions, Prices, Standardiser
 from policies.errors import UnavailableError, UsageError
 from policies.grid import Grid
+from policies.network import Network
 from policies.objective import Objective, too_expensive
-from policies.rl.network import Network, NetworkPolicy
+from policies.rl.network import NetworkPolicy
 from policies.rl.recipes import HIDDEN, Recipe, recipe
 from policies.table import OutcomeTable
 

@@ -12,7 +12,8 @@ from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.errors import FileError, UsageError
 from policies.evaluate import evaluate
 from policies.grid import Grid
-from policies.rl.network import Network, NetworkPolicy
+from policies.network import Network
+from policies.rl.network import NetworkPolicy
 from policies.threshold import Threshold, depth_chains
 
 

@@ -23,8 +23,9 @@ from adapcli.sweep.sweep import Sweep
 from policies.baselines import RandomMixture, Static
 from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.grid import Grid
+from policies.network import Network
 from policies.registry import train
-from policies.rl.network import Network, NetworkPolicy
+from policies.rl.network import NetworkPolicy
 from policies.threshold import Threshold
 
 GRID = [Configuration(t, w, d) for t in (1, 2, 8) for w in (6, 24) for d in (1, 2, 3)]

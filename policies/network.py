@@ -1,0 +1,82 @@
+"""A small network in plain numpy, as policies keep and run it: no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from policies.errors import UsageError
+
+Floats = npt.NDArray[np.float64]
+
+PARTS = ("weight", "bias")
+
+
+def _relu(x: Floats) -> Floats:
+    return np.maximum(x, 0.0)
+
+
+def _tanh(x: Floats) -> Floats:
+    return np.tanh(x)
+
+
+ACTIVATIONS = {"tanh": _tanh, "relu": _relu}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Layers of weights (out, in) and biases (out,), with one activation between them."""
+
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS or not self.weights or len(self.weights) != len(self.biases):
+            raise UsageError(f"a network of {len(self.weights)} layers with activation {self.activation!r}")
+        inner = [self.inputs, *(len(weight) for weight in self.weights)]
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if weight.shape != (inner[i + 1], inner[i]) or bias.shape != (inner[i + 1],):
+                raise UsageError(f"layer {i}: weight {weight.shape} and bias {bias.shape} do not fit")
+            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+                raise UsageError(f"layer {i}: weights are not finite")
+
+    @property
+    def inputs(self) -> int:
+        """Size of the input."""
+        return int(self.weights[0].shape[-1])
+
+    @property
+    def outputs(self) -> int:
+        """Size of the output."""
+        return len(self.biases[-1])
+
+    @property
+    def flops(self) -> int:
+        """FLOPs per sample, 2 per multiply-add of the matrices."""
+        return 2 * sum(int(weight.size) for weight in self.weights)
+
+    def __call__(self, x: npt.NDArray[Any]) -> Floats:
+        """Outputs (n, K) of inputs (n, D), in float64, so that neighbours do not change them."""
+        hidden = np.asarray(x, dtype=np.float64)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = (ACTIVATIONS[self.activation](hidden) if i else hidden) @ weight.T + bias
+        return hidden
+
+    def arrays(self) -> dict[str, Floats]:
+        """The layers by name: layer0.weight, layer0.bias, layer1.weight ..."""
+        layers = enumerate(zip(self.weights, self.biases, strict=True))
+        return {
+            f"layer{i}.{part}": array for i, pair in layers for part, array in zip(PARTS, pair, strict=True)
+        }
+
+    @classmethod
+    def restore(cls, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """From `layers` (their number) and `activation`, and what `arrays` gave. KeyError, UsageError."""
+        layers = range(int(parameters["layers"]))
+        weights, biases = (
+            tuple(arrays[f"layer{i}.{part}"].astype(np.float64) for i in layers) for part in PARTS
+        )
+        return cls(weights, biases, str(parameters["activation"]))
