@@ -56,3 +56,42 @@ def test_the_plans_are_of_recipes_that_there_are(folder):
     ]
     assert len(steps) >= 2
     assert len(set(steps)) == 1, "not at equal steps"
+
+
+def script(name: str):
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("script", ROOT / "experiments" / name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_alone_is_the_packaged_training_of_one_configuration():
+    from adapcli.training.objective import draw_passes
+    from adapcli.training.recipe import load_recipe
+
+    alone, packaged = script("digits/alone.py"), load_recipe("digits")
+    space = packaged.model_for(num_classes=10, in_channels=1).space
+    for chosen in alone.corners(space).values():
+        own = load_recipe("digits", alone.alone(packaged, chosen, packaged.total_steps))
+        assert own.total_steps == packaged.total_steps
+        kept = {"seed", "data", "batch", "accumulate", "model", "optimiser", "augment"}
+        assert own.model_dump(include=kept) == packaged.model_dump(include=kept)
+        (stage,) = own.stages
+        (only,) = draw_passes(own.model_for(10, 1), stage, own.readouts_of(stage), 8, seed=0, number=0)
+        assert (only.configuration, only.widths) == (chosen, None)
+        assert (only.tokens, only.depth_tokens) == ((chosen.tokens,), ())
+        assert not own.loss_of(stage).needs_teacher
+    assert len(set(alone.corners(space).values())) == 3
+
+
+def test_alone_compares_the_same_scenes_only(tmp_path):
+    from types import SimpleNamespace
+
+    alone = script("digits/alone.py")
+    own = SimpleNamespace(metrics={"samples": 9, "data": "a", "accuracy_cheapest": 0.7})
+    packaged = {"samples": 9, "data": "a", "accuracy_cheapest": 0.69}
+    assert alone.beside(own, packaged, "cheapest")["gain_points"] == 1.0
+    with pytest.raises(SystemExit, match="other scenes"):
+        alone.beside(own, packaged | {"data": "b"}, "cheapest")
