@@ -51,7 +51,7 @@ def test_the_plans_are_of_recipes_that_there_are(folder):
     plan = yaml.safe_load((ROOT / "experiments" / folder / "plan.yaml").read_text())
     assert len(plan["seeds"]) >= 3
     steps = [
-        load_recipe(variant["recipe"], variant.get("changes", ())).total_steps
+        load_recipe(variant["recipe"], (*plan.get("changes", ()), *variant.get("changes", ()))).total_steps
         for variant in plan["variants"].values()
     ]
     assert len(steps) >= 2
