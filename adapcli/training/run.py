@@ -126,12 +126,13 @@ def _tested(data: str) -> str:
 def write_card(metrics: dict[str, Any], path: Path) -> None:
     """A model card beside a checkpoint, from its metrics."""
     recipe, minutes = metrics["recipe"], metrics["seconds"] / 60
+    steps, batch = sum(stage["steps"] for stage in recipe["stages"]), recipe["accumulate"] * recipe["batch"]
     lines = [
         f"# Model card: {recipe['name']}",
         "",
         recipe["description"].strip(),
         "",
-        f"- made by `adap train --recipe {recipe['name']}` in {minutes:.0f} minutes on one core",
+        f"- made by `adap train --recipe {recipe['name']}`: {steps:,} steps of {batch}, {minutes:.0f} minutes",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
         f"- scored on {metrics['samples']:,} {_tested(recipe['data'])}",
         "",
@@ -140,4 +141,14 @@ def write_card(metrics: dict[str, Any], path: Path) -> None:
     ]
     for name in ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest"):
         lines.append(f"| {name.replace('_', ' ')} | {100 * metrics[f'accuracy_{name}']:.1f} % |")
+    lines += [
+        "",
+        "Every configuration:",
+        "",
+        "| tokens | width | depth | MFLOPs | accuracy |",
+        "|---|---|---|---|---|",
+    ]
+    for row in metrics["grid"]:
+        cells = [row["tokens"], row["width"], row["depth"], f"{row['cost_flops'] / 1e6:.3f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} | {100 * row['accuracy']:.1f} % |")
     write_text(path, "\n".join(lines) + "\n")
