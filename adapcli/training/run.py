@@ -125,14 +125,15 @@ def _tested(data: str) -> str:
 
 def write_card(metrics: dict[str, Any], path: Path) -> None:
     """A model card beside a checkpoint, from its metrics."""
-    recipe, minutes = metrics["recipe"], metrics["seconds"] / 60
+    recipe = metrics["recipe"]
     steps, batch = sum(stage["steps"] for stage in recipe["stages"]), recipe["accumulate"] * recipe["batch"]
+    length = f"{steps:,} steps of {batch} samples, {metrics['seconds'] / 60:.0f} minutes"
     lines = [
         f"# Model card: {recipe['name']}",
         "",
         recipe["description"].strip(),
         "",
-        f"- made by `adap train --recipe {recipe['name']}`: {steps:,} steps of {batch}, {minutes:.0f} minutes",
+        f"- made by `adap train --recipe {recipe['name']}`: {length}",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
         f"- scored on {metrics['samples']:,} {_tested(recipe['data'])}",
         "",
