@@ -1,7 +1,7 @@
 """A small network in plain numpy, as policies keep and run it: no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -65,6 +65,15 @@ class Network:
             hidden = (ACTIVATIONS[self.activation](hidden) if i else hidden) @ weight.T + bias
         return hidden
 
+    def take(self, columns: npt.NDArray[np.int64]) -> "Network":
+        """The same network with some of its outputs."""
+        weights = (*self.weights[:-1], self.weights[-1][columns])
+        return replace(self, weights=weights, biases=(*self.biases[:-1], self.biases[-1][columns]))
+
+    def parameters(self) -> dict[str, Any]:
+        """What JSON can say."""
+        return {"activation": self.activation, "layers": len(self.weights)}
+
     def arrays(self) -> dict[str, Floats]:
         """The layers by name: layer0.weight, layer0.bias, layer1.weight ..."""
         layers = enumerate(zip(self.weights, self.biases, strict=True))
@@ -74,7 +83,7 @@ class Network:
 
     @classmethod
     def restore(cls, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """From `layers` (their number) and `activation`, and what `arrays` gave. KeyError, UsageError."""
+        """From what `parameters` and `arrays` gave. KeyError, UsageError."""
         layers = range(int(parameters["layers"]))
         weights, biases = (
             tuple(arrays[f"layer{i}.{part}"].astype(np.float64) for i in layers) for part in PARTS

@@ -13,6 +13,8 @@ from policies.errors import FileError, UsageError
 from policies.objective import Objective
 from policies.rl import ALGORITHMS, NetworkPolicy
 from policies.rl import train as train_by_reinforcement
+from policies.supervised import ALGORITHMS as FULL_FEEDBACK
+from policies.supervised import Priced, train_knn, train_linear, train_supervised
 from policies.table import OutcomeTable
 from policies.threshold import Threshold, train_threshold
 
@@ -22,12 +24,16 @@ _TRAINERS: dict[str, Trainer] = {
     "static": train_static,
     "random": train_random,
     "threshold": train_threshold,
+    "knn": train_knn,
+    "linear": train_linear,
+    "supervised": train_supervised,
     **dict.fromkeys(ALGORITHMS, train_by_reinforcement),
 }
 _KINDS: dict[str, type[StoredPolicy]] = {
     "static": Static,
     "random": RandomMixture,
     "threshold": Threshold,
+    **dict.fromkeys(FULL_FEEDBACK, Priced),
     **dict.fromkeys(ALGORITHMS, NetworkPolicy),
 }
 
@@ -66,8 +72,8 @@ def train(
     unknown = [name for name in chosen if name not in options(algo)]
     if unknown:
         raise UsageError(f"{algo} has no option {unknown[0]}", f"it has: {', '.join(options(algo))}")
-    if trainer is train_by_reinforcement:
-        chosen |= {"algo": algo, "progress": progress}
+    taken = signature(trainer).parameters
+    chosen |= {key: value for key, value in (("algo", algo), ("progress", progress)) if key in taken}
     return trainer(table, Objective(lambda_, flops_target, max_drop), **chosen)
 
 

@@ -40,7 +40,12 @@ def loss(text: str) -> float:
 
 
 Algo = Annotated[
-    str, typer.Option("--algo", metavar="NAME", help="ppo, a2c, dqn, threshold, static or random.")
+    str,
+    typer.Option(
+        "--algo",
+        metavar="NAME",
+        help="supervised, linear, knn, ppo, a2c, dqn, threshold, static or random.",
+    ),
 ]
 Price = Annotated[
     float | None,

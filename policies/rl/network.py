@@ -79,8 +79,7 @@ class NetworkPolicy:
             "lambda": self.lambda_,
             "prices": [self.prices.low, self.prices.high],
             "actions": self.actions.to_dict(),
-            "activation": self.network.activation,
-            "layers": len(self.network.weights),
+            **self.network.parameters(),
             "feature_names": list(self.feature_names),
         }
 

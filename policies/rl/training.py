@@ -1,8 +1,5 @@
 """PPO, A2C and DQN over the outcome table: train once for a range of prices, choose one on the tune split."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +9,7 @@ from policies.base import Candidates, Progress, Trained, measure, split_rows
 from policies.encoding import PRICE_NODES, ActionKind, Actions, Prices, Standardiser
 from policies.errors import UnavailableError, UsageError
 from policies.grid import Grid
+from policies.isolation import one_thread, private_randomness
 from policies.network import Network
 from policies.objective import Objective, too_expensive
 from policies.rl.network import NetworkPolicy
@@ -125,7 +123,7 @@ def _learn(
     overhead = float(policy.own_flops + table.feature_flops)
     task = OneShot.of(table, lambda_=policy.prices, actions=actions, overhead_flops=overhead)
     environment = vec_env.OneShotVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
-    with _one_thread(), _private_randomness():
+    with one_thread(), private_randomness():
         model = _model(policy.kind, environment, chosen, seed)
         model.set_logger(Logger(None, []))
         model.learn(chosen.timesteps, callback=_schedule(chosen, progress))
@@ -191,33 +189,6 @@ def extract(model: Any) -> Network:
         for part in ("weight", "bias")
     )
     return Network(weights, biases, activation)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Tiny networks are slower, and less regular, on several threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _private_randomness() -> Iterator[None]:
-    """Stable-Baselines3 seeds the global generators: leave them as they were."""
-    import torch
-
-    states: tuple[Any, Any] = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def _silent(done: int, total: int) -> None:

@@ -14,6 +14,8 @@ from policies.evaluate import evaluate
 from policies.grid import Grid
 from policies.network import Network
 from policies.rl.network import NetworkPolicy
+from policies.supervised.neighbours import Neighbours
+from policies.supervised.priced import Priced
 from policies.threshold import Threshold, depth_chains
 
 
@@ -146,7 +148,35 @@ class TestThreshold(KeptPolicy):
         return Threshold(Grid.of(table), depth_chains(table)[-1], 0.6)
 
 
-class TestNetwork(KeptPolicy):
+class SeesFeatures(KeptPolicy):
+    """Holds for policies that decide from features."""
+
+    def expected_own_flops(self, policy):
+        raise NotImplementedError
+
+    def test_its_own_cost_is_counted(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        extra = decision.cost_flops - table.cost_flops[decision.configuration]
+        assert (extra == table.feature_flops + self.expected_own_flops(policy)).all()
+
+    def test_features_are_found_by_name(self, policy, table, rows):
+        order = [2, 0, 1]
+        moved = replace(
+            table,
+            features=table.features[:, order],
+            feature_names=tuple(table.feature_names[i] for i in order),
+        )
+        np.testing.assert_array_equal(
+            policy.select(moved, rows).configuration, policy.select(table, rows).configuration
+        )
+        with pytest.raises(FileError, match="lacks 1 of the policy's features, the first is 'mean'"):
+            policy.select(replace(table, feature_names=("x", "spread", "edges")), rows)
+
+    def test_not_all_samples_are_given_the_same(self, policy, table, rows):
+        assert len(set(policy.select(table, rows).configuration.tolist())) > 1
+
+
+class TestNetwork(SeesFeatures):
     kind, actions = "ppo", "discrete"
 
     def make(self, table):
@@ -168,29 +198,49 @@ class TestNetwork(KeptPolicy):
             name="net",
         )
 
-    def test_its_own_cost_is_counted(self, policy, table, rows):
-        decision = policy.select(table, rows)
-        extra = decision.cost_flops - table.cost_flops[decision.configuration]
+    def expected_own_flops(self, policy):
         layers = policy.network.weights
-        network = 2 * sum(a.shape[0] * a.shape[1] for a in layers) + 2 * len(table.feature_names)
-        assert (extra == table.feature_flops + network).all()
-
-    def test_features_are_found_by_name(self, policy, table, rows):
-        order = [2, 0, 1]
-        moved = replace(
-            table,
-            features=table.features[:, order],
-            feature_names=tuple(table.feature_names[i] for i in order),
-        )
-        np.testing.assert_array_equal(
-            policy.select(moved, rows).configuration, policy.select(table, rows).configuration
-        )
-        with pytest.raises(FileError, match="lacks 1 of the policy's features, the first is 'mean'"):
-            policy.select(replace(table, feature_names=("x", "spread", "edges")), rows)
+        return 2 * sum(a.shape[0] * a.shape[1] for a in layers) + 2 * len(policy.feature_names)
 
 
 class TestFactoredNetwork(TestNetwork):
     kind, actions = "a2c", "factored"
+
+
+class TestPriced(SeesFeatures):
+    kind = "linear"
+
+    def make(self, table):
+        offers = np.array([1, 4, 17])
+        return Priced(
+            kind=self.kind,
+            grid=Grid.of(table),
+            feature_names=table.feature_names,
+            scale=Standardiser.fit(table.features),
+            offers=offers,
+            predictor=self.predictor(np.random.default_rng(0), len(table.feature_names), len(offers)),
+            lambda_=0.5,
+            name="priced",
+        )
+
+    def predictor(self, rng, n_features, n_offers):
+        return Network((rng.normal(size=(n_offers, n_features)),), (rng.normal(size=n_offers),))
+
+    def expected_own_flops(self, policy):
+        return 2 * 3 * 3 + 2 * 3 + 2 * 3
+
+
+class TestPricedNeighbours(TestPriced):
+    kind = "knn"
+
+    def predictor(self, rng, n_features, n_offers):
+        points = rng.normal(size=(50, n_features)).astype(np.float32)
+        outcomes = rng.random((50, n_offers), dtype=np.float32)
+        return Neighbours(points, outcomes, rng.integers(1, 9, 50).astype(np.float32), k=7)
+
+    def expected_own_flops(self, policy):
+        distances, choice, average = 50 * (2 * 3 + 1), 50, 2 * 7 * 3 + 3
+        return distances + choice + average + 2 * 3 + 2 * 3
 
 
 class TestHindsightOracle(AnyPolicy):
