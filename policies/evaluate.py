@@ -164,6 +164,8 @@ def _saving_static(
     seed: int,
 ) -> Interval:
     """1 - policy's cost / static hull's cost at the policy's score, with its percentile interval."""
+    kept = near_hull(scores, cost_flops)
+    scores, cost_flops = scores[:, kept], cost_flops[kept]
 
     def saving(statics: FloatArray, mean_score: float, mean_cost: float) -> float:
         return 1 - mean_cost / _static_cost(cost_flops, statics, mean_score)
@@ -172,6 +174,30 @@ def _saving_static(
     drawn = [saving(*means) for means in _resampled_means(scores, score, cost, resamples, seed)]
     low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (point, point)
     return Interval(point, float(low), float(high))
+
+
+def near_hull(scores: npt.NDArray[np.float32], cost_flops: FloatArray) -> IntArray:
+    """Configurations that a resample of `scores` (n, C) may put on the static hull, ascending.
+
+    Left out are those so far below the hull's line at their own cost that no resample lifts them onto it:
+    by more than 8 standard errors of the paired difference. The bootstrap is as much faster.
+    """
+    means = scores.mean(axis=0, dtype=np.float64)
+    corners = pareto.hull(cost_flops, means)
+    weights = np.stack(
+        [np.interp(cost_flops, cost_flops[corners], unit) for unit in np.eye(len(corners))]
+    ).astype(np.float32)
+    total, squares, n = np.zeros(len(means)), np.zeros(len(means)), len(scores)
+    step = max(1, BLOCK_VALUES // len(means))
+    for block in (scores[start : start + step] for start in range(0, n, step)):
+        below = block[:, corners] @ weights - block
+        total += below.sum(axis=0, dtype=np.float64)
+        squares += np.einsum("nc,nc->c", below, below, dtype=np.float64)
+    mean = total / n
+    error = np.sqrt(np.maximum(squares / n - mean**2, 0) / n)
+    kept = mean <= 8 * error + 1e-6
+    kept[corners] = True
+    return np.flatnonzero(kept)
 
 
 def _resampled_means(

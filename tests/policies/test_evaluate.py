@@ -1,8 +1,10 @@
 import json
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 
+from policies import evaluate as evaluate_module
 from policies import pareto
 from policies.base import Decision
 from policies.baselines import HindsightOracle, RandomMixture, Static
@@ -147,3 +149,22 @@ def test_an_empty_split_and_odd_decisions_are_refused(table, make_table):
         evaluate(mixture(part, {1: 1.0}), part)
     with pytest.raises(ValueError, match="shapes"):
         Decision(np.zeros(3), np.zeros(2))
+
+
+def test_leaving_out_statics_far_below_the_hull_changes_nothing(make_table, monkeypatch):
+    """The same interval of the saving, from fewer configurations in the bootstrap."""
+    rng, cost = np.random.default_rng(0), np.linspace(0.1, 1, 18)
+    score = rng.random((4000, 18)) < 0.9 * cost**0.2 - 0.15 * (np.arange(18) % 3 == 1)
+    table = make_table(4000, score=score.astype(np.float32), prediction=None, nll=None)
+    kept = evaluate_module.near_hull(np.asarray(table.score[table.rows("test")]), table.cost_flops)
+    assert 1 < len(kept) < table.n_configs
+    policy = Static(Grid.of(table), 5)
+    fast = evaluate(policy, table, resamples=300)
+    monkeypatch.setattr(evaluate_module, "near_hull", lambda scores, costs: np.arange(len(costs)))
+    slow = evaluate(policy, table, resamples=300)
+    np.testing.assert_allclose(astuple(fast.saving_static), astuple(slow.saving_static), rtol=1e-6)
+
+
+def test_equal_statics_all_stay(make_table):
+    scores = np.repeat(np.random.default_rng(0).random((100, 1), np.float32), 5, axis=1)
+    assert len(evaluate_module.near_hull(scores, np.arange(1.0, 6.0))) == 5
