@@ -61,7 +61,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, ())
     steps = arguments.steps or recipe.total_steps
-    chosen = corners(adapcli.load(adapcli.packaged()).config.space)
+    chosen = corners(recipe.model_for(num_classes=10, in_channels=1).space)
     trainings = {
         name: Run(
             name,
