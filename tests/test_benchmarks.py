@@ -71,3 +71,16 @@ def test_a_once_for_all_step_is_measured_against_plain_ones():
     assert all(row["ms"] > 0 for row in found["time"].values())
     peaks = found["memory_bytes"]
     assert peaks["checkpointed"] < peaks["once"] < peaks["naive"]
+
+
+def test_learning_and_judging_policies_are_timed():
+    sizes = ["--fit", "400", "--test", "100", "--configurations", "20", "--features", "6"]
+    ended = run("policy.py", *sizes, "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["configurations"], found["fit"], found["test"]) == (20, 400, 100)
+    for algo in ("linear", "knn", "supervised"):
+        assert found[f"{algo}_seconds"] >= 0
+        assert found[f"{algo}_evaluate_seconds"] > 0
+    assert found["supervised_over_linear"] > 1
+    assert 0 < found["evaluate_over_all_statics"] < 5

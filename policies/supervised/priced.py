@@ -1,6 +1,6 @@
 """The form of the policies with full feedback: predict every configuration's score, subtract its price."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from policies.network import Network
 from policies.supervised.neighbours import Neighbours
 from policies.table import OutcomeTable
 
-CHUNK = 4096
+CHUNK = 512
 ALGORITHMS = ("knn", "linear", "supervised")
 
 Predictor = Network | Neighbours
@@ -66,21 +66,33 @@ class Priced:
         """The same predictor at another price."""
         return replace(self, lambda_=float(lambda_))
 
+    def _chunks(self, features: npt.NDArray[Any]) -> Iterator[tuple[slice, FloatArray]]:
+        """Predicted scores of a few samples at a time: what fits in the processor's cache."""
+        for start in range(0, len(features), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield part, self.predictor(self.scale(features[part]))
+
     def predict(self, features: npt.NDArray[Any]) -> FloatArray:
         """Scores (n, K) for features (n, F) in the order of `feature_names`."""
         scores = np.empty((len(features), len(self.offers)))
-        for start in range(0, len(features), CHUNK):
-            scores[start : start + CHUNK] = self.predictor(self.scale(features[start : start + CHUNK]))
+        for part, predicted in self._chunks(features):
+            scores[part] = predicted
         return scores
 
     def best(self, predicted: FloatArray) -> IntArray:
         """Configurations (n,) for predicted scores (n, K)."""
-        chosen: IntArray = self.offers[(predicted - self.lambda_ * self.cost_share).argmax(axis=1)]
+        price, chosen = self.lambda_ * self.cost_share, np.empty(len(predicted), dtype=np.int64)
+        for start in range(0, len(predicted), CHUNK):
+            part = slice(start, start + CHUNK)
+            chosen[part] = self.offers[(predicted[part] - price).argmax(axis=1)]
         return chosen
 
     def choose(self, features: npt.NDArray[Any]) -> IntArray:
         """See policies.live.Chooser."""
-        return self.best(self.predict(features))
+        chosen = np.empty(len(features), dtype=np.int64)
+        for part, predicted in self._chunks(features):
+            chosen[part] = self.best(predicted)
+        return chosen
 
     def overhead_flops(self, table: OutcomeTable) -> int:
         """What every decision costs on this table: features and the policy's own computation."""
