@@ -5,6 +5,7 @@ they were made for, and refuse any other.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class Trained:
 
     met: whether the objective is satisfied there; score, cost_flops: means there; candidates: how many
     there were. family: the candidates themselves, in the order of their parameter (a price, a threshold):
-    the policy's whole trade-off.
+    the policy's whole trade-off. certificate: of what is guaranteed, see policies.guarantee; JSON values.
     """
 
     policy: StoredPolicy
@@ -124,6 +125,7 @@ class Trained:
     cost_flops: float
     candidates: int
     family: tuple[StoredPolicy, ...]
+    certificate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,17 @@ def feature_columns(table: OutcomeTable, names: Sequence[str]) -> IntArray:
     return np.array([position[name] for name in names], dtype=np.int64)
 
 
-def save(policy: StoredPolicy, folder: str | Path, *, overwrite: bool = False) -> None:
+def save(
+    policy: StoredPolicy,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    certificate: Mapping[str, Any] | None = None,
+) -> None:
     """Write `policy.safetensors` and, last, `policy.json` into `folder`.
 
-    Raises UsageError if a policy is there already and `overwrite` is not set.
+    certificate: of what is guaranteed of this policy, kept with it. Raises UsageError if a policy is there
+    already and `overwrite` is not set.
     """
     folder = Path(folder)
     if (folder / JSON_NAME).exists() and not overwrite:
@@ -202,7 +211,16 @@ def save(policy: StoredPolicy, folder: str | Path, *, overwrite: bool = False) -
     arrays = {name: np.ascontiguousarray(array) for name, array in policy.arrays().items()}
     blob = dump_arrays(arrays)
     write_bytes(folder / ARRAYS_NAME, blob)
-    write_json(folder / JSON_NAME, _description(policy, hashlib.sha256(blob).hexdigest()))
+    content = _description(policy, hashlib.sha256(blob).hexdigest())
+    if certificate is not None:
+        content["certificate"] = {**certificate, "policy_sha256": _digest(content)}
+    write_json(folder / JSON_NAME, content)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides: the description, and through it the arrays."""
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _description(policy: StoredPolicy, digest: str) -> dict[str, Any]:
@@ -241,6 +259,18 @@ class Stored:
         if list(policy.feature_names) != self.content.get("feature_names"):
             raise FileError(f"{self.path}: feature_names do not fit the policy's parameters")
         return policy
+
+    def certificate(self) -> dict[str, Any] | None:
+        """The certificate kept with the policy, if any; FileError if it was made for another policy."""
+        rest = {name: value for name, value in self.content.items() if name != "certificate"}
+        found = self.content.get("certificate")
+        if found is None:
+            return None
+        if not isinstance(found, dict) or found.get("policy_sha256") != _digest(rest):
+            raise FileError(
+                f"{self.path}: the certificate does not belong to this policy", "train the policy again"
+            )
+        return found
 
 
 def read(folder: str | Path) -> Stored:

@@ -25,16 +25,19 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """Exactly one of three; with none given, `max_drop=0.01`.
+    """Exactly one of four; with none given, `max_drop=0.01`.
 
     lambda_: maximise score - lambda_ * cost / cost of the full configuration; finite, 0 or more.
     flops_target: the best score whose mean cost is at most this fraction of the full one's, in (0, 1].
     max_drop: the least cost whose score is at most this far below the full configuration's, in [0, 1].
+    same_answer: the least cost at which at most this share of answers, in [0, 1], differs from the full
+        configuration's; the score to choose by is then the agreement.
     """
 
     lambda_: float | None = None
     flops_target: float | None = None
     max_drop: float | None = None
+    same_answer: float | None = None
 
     def __post_init__(self) -> None:
         given = [name for name, value in asdict(self).items() if value is not None]
@@ -47,6 +50,8 @@ class Objective:
             raise UsageError(f"lambda {self.lambda_}: expected a finite price, 0 or more")
         if self.max_drop is not None and not 0 <= self.max_drop <= 1:
             raise UsageError(f"max_drop {self.max_drop}: expected a loss of score in [0, 1]")
+        if self.same_answer is not None and not 0 <= self.same_answer <= 1:
+            raise UsageError(f"same_answer {self.same_answer}: expected a share of answers in [0, 1]")
 
     def choose(
         self,
@@ -69,8 +74,9 @@ class Objective:
             if not within.any():
                 raise too_expensive(self.flops_target, float(share.min()))
             return Choice(_first(np.where(within, score, -np.inf), share), True)
-        assert self.max_drop is not None
-        near = score >= full_score - self.max_drop - 1e-12
+        most = self.same_answer if self.max_drop is None else self.max_drop
+        assert most is not None
+        near = score >= full_score - most - 1e-12
         if near.any():
             return Choice(_first(np.where(near, -share, -np.inf), -score), True)
         return Choice(_first(score, share), False)

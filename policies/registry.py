@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from policies import base
 from policies.base import Progress, StoredPolicy, Trained
@@ -17,6 +17,9 @@ from policies.supervised import ALGORITHMS as FULL_FEEDBACK
 from policies.supervised import Priced, train_knn, train_linear, train_supervised
 from policies.table import OutcomeTable
 from policies.threshold import Threshold, train_threshold
+
+if TYPE_CHECKING:
+    from policies.guarantee import Promise
 
 Trainer = Callable[..., Trained]
 
@@ -56,6 +59,8 @@ def train(
     lambda_: float | None = None,
     flops_target: float | None = None,
     max_drop: float | None = None,
+    promise: "Promise | None" = None,
+    best_effort: bool = False,
     progress: Progress | None = None,
     **given: Any,
 ) -> Trained:
@@ -64,6 +69,9 @@ def train(
     Give one of lambda_ (price of a full run), flops_target (fraction of the full cost) and max_drop (loss
     of score against the full configuration); by default max_drop=0.01. Other options are the algorithm's,
     see `options`; one that is None is left at its default.
+
+    promise: in place of a target, what the chosen policy must keep with confidence; the calibration split
+    says whether it does, and the result holds a certificate. best_effort: also where it does not show.
 
     Raises UsageError for an unknown algorithm or option, InfeasibleError if nothing meets the target.
     """
@@ -74,7 +82,15 @@ def train(
         raise UsageError(f"{algo} has no option {unknown[0]}", f"it has: {', '.join(options(algo))}")
     taken = signature(trainer).parameters
     chosen |= {key: value for key, value in (("algo", algo), ("progress", progress)) if key in taken}
-    return trainer(table, Objective(lambda_, flops_target, max_drop), **chosen)
+    objective = Objective(lambda_, flops_target, promise.limit if promise else max_drop)
+    if promise is None:
+        return trainer(table, objective, **chosen)
+    from policies.guarantee import certified
+
+    # Candidates that answer as the full configuration does also score as it does; learning twice is too slow.
+    views = promise.views(table)[: 1 if algo in ALGORITHMS else None]
+    trained = [trainer(view, objective, **chosen) for view in views]
+    return certified(trained, table, promise, best_effort=best_effort)
 
 
 def load(path: str | Path, table: OutcomeTable | None = None) -> StoredPolicy:
