@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adapcli.commands import guarantees
 from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, whole
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
@@ -28,17 +29,6 @@ def price(text: str) -> float:
     return value
 
 
-def loss(text: str) -> float:
-    """A loss of score in [0, 1]."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise typer.BadParameter(f"{text!r}: expected a loss of score in [0, 1], such as 0.01")
-    return value
-
-
 Algo = Annotated[
     str,
     typer.Option(
@@ -50,10 +40,6 @@ Algo = Annotated[
 Price = Annotated[
     float | None,
     typer.Option("--lambda", parser=price, metavar="PRICE", help="Score that a full run's FLOPs are worth."),
-]
-Drop = Annotated[
-    float | None,
-    typer.Option("--max-drop", parser=loss, metavar="SHARE", help="Largest loss of score, such as 0.01."),
 ]
 Timesteps = Annotated[
     int | None,
@@ -69,7 +55,10 @@ def train_policy(
     algo: Algo = "ppo",
     flops_target: FlopsTarget = None,
     lambda_: Price = None,
-    max_drop: Drop = None,
+    max_drop: guarantees.Drop = None,
+    confidence: guarantees.Confidence = None,
+    same_answer: guarantees.SameAnswer = None,
+    best_effort: guarantees.BestEffort = False,
     timesteps: Timesteps = None,
     actions: ActionsOption = None,
     seed: Seed = 0,
@@ -86,18 +75,20 @@ def train_policy(
 
     Trains on the fit samples, chooses on the tune samples and reports on the test samples, all costs of the
     policy included. Give one of --flops-target, --lambda and --max-drop (by default 0.01); it is met on the
-    tune samples, and a warning tells when it is not on the test samples.
+    tune samples, and a warning tells when it is not on the test samples. With --confidence the drop is
+    guaranteed: the calibration samples certify it, or nothing is written (exit code 5).
     """
     import policies
-    from adapcli.report.labels import score_name
     from adapcli.run import Run
     from policies import base, evaluate
     from policies.table import OutcomeTable
 
     goal: dict[str, Any] = {"flops_target": flops_target, "lambda_": lambda_, "max_drop": max_drop}
     _one_of(*goal.values())
+    promise = guarantees.asked(goal, confidence, same_answer, best_effort)
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
     options = _options_of(algo, timesteps=timesteps, actions=actions, seed=seed, name=name)
+    options |= {"promise": promise, "best_effort": best_effort}
     table = OutcomeTable.load(folder.require("table"))
     target = folder.claim("policies", base.check_name(name or algo), overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
@@ -105,7 +96,7 @@ def train_policy(
     judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
     _keep(target, judged, table, trained, overwrite=overwrite)
     folder.record(seed=seed)
-    _show(console, judged, rivals, trained, score_name(table))
+    _show(console, judged, rivals, trained, table)
     console.result({"policy": target, **_told(trained, judged)})
     console.say(f"saved in {target}; next: {folder.command('report')}")
 
@@ -133,7 +124,7 @@ def _keep(
 
     rows = table.rows("test")
     with atomic_folder(target, overwrite=overwrite) as scratch:
-        base.save(trained.policy, scratch)
+        base.save(trained.policy, scratch, certificate=trained.certificate)
         write_csv(scratch / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
         write_json(scratch / "evaluation.json", {"schema_version": 1, **_told(trained, judged)})
 
@@ -149,13 +140,17 @@ def _told(trained: "Trained", judged: "Evaluation") -> dict[str, Any]:
         "met_on_test": met(trained.objective, judged),
         "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
         "candidates": trained.candidates,
+        **({} if trained.certificate is None else {"certificate": dict(trained.certificate)}),
     }
 
 
 def _show(
-    console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained", scored: str
+    console: Console, judged: "Evaluation", rivals: "Baselines", trained: "Trained", table: "OutcomeTable"
 ) -> None:
-    """The policy beside the oracles, for people. scored: what its score is called."""
+    """The policy beside the oracles, and what is guaranteed of it, for people."""
+    from adapcli.report.labels import score_name
+
+    scored = score_name(table)
     oracles = [(f"{oracle.name} (not achievable)", oracle) for oracle in rivals.oracles]
     console.table(
         [
@@ -181,7 +176,10 @@ def _show(
         f"against full: {100 * difference.mean:+.2f} points "
         f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
     )
-    _warn_of_misses(console, judged, trained, scored)
+    if trained.certificate is None:
+        _warn_of_misses(console, judged, trained, scored)
+    else:
+        guarantees.show(console, trained, judged, table, scored)
 
 
 def _warn_of_misses(console: Console, judged: "Evaluation", trained: "Trained", scored: str) -> None:

@@ -85,6 +85,11 @@ class Certificate:
             groups=groups(tested, bounds.kind),
         )
 
+    @property
+    def unit(self) -> str:
+        """Of a hundred times the loss, for people."""
+        return "points" if self.loss == "score" else "%"
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**asdict(self), "groups": [asdict(group) for group in self.groups]}

@@ -42,7 +42,8 @@ class Promise:
 
         Where little may be lost, candidates that seldom answer differently are certified with fewer samples.
         """
-        blind = replace(table, score=table.agreement)
+        unlabelled = table.samples.assign(target=-1)
+        blind = replace(table, score=table.agreement, nll=None, samples=unlabelled)
         return [blind] if self.loss == "answer" else [table, blind]
 
     def losses(self, table: OutcomeTable, rows: IntArray, decision: Decision) -> FloatArray:

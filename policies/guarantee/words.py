@@ -32,10 +32,9 @@ def told(certificate: Certificate, scored: str = "score") -> list[str]:
         first = (
             f"Not certified: that {wish} does not show with {100 * c.confidence:g} % confidence {likeness}."
         )
-    unit = "points" if c.loss == "score" else "%"
     return [
         first,
-        f"Observed there: {100 * c.observed:.2f} {unit}, upper bound {100 * c.upper_bound:.2f}; "
+        f"Observed there: {100 * c.observed:.2f} {c.unit}, upper bound {100 * c.upper_bound:.2f}; "
         f"p = {c.p_value:.2g}, {TESTS[c.test]}; at {100 * c.saving:.1f} % less than the full cost.",
         f"Candidate {c.position} of {c.candidates}, tested once each, from the full configuration downwards.",
     ]
