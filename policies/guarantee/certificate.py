@@ -1,6 +1,7 @@
 """A certificate: what was promised of a policy, from which samples, and what they said."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,11 +13,12 @@ from policies import base
 from policies.base import split_rows
 from policies.errors import FileError
 from policies.guarantee.bounds import KINDS, Kind, interval
-from policies.guarantee.promise import Loss, Promise
+from policies.guarantee.promise import LOSSES, Loss, Promise
 from policies.guarantee.sequence import Tested
 from policies.statistics import Interval
 from policies.table import OutcomeTable
 
+MEASURES = ("limit", "confidence", "p_value", "observed", "upper_bound", "disagreement", "saving")
 TESTS: dict[Kind, str] = {
     "trinomial": "exact trinomial test",
     "binomial": "exact binomial test",
@@ -100,18 +102,15 @@ class Certificate:
         values = {field.name: content[field.name] for field in fields(cls)}
         values["groups"] = tuple(Group(**{**g, "loss": Interval(**g["loss"])}) for g in content["groups"])
         found = cls(**values)
-        numbers = (
-            found.limit,
-            found.confidence,
-            found.p_value,
-            found.observed,
-            found.upper_bound,
-            found.saving,
-        )
-        if not np.isfinite(np.array(numbers, dtype=np.float64)).all() or type(found.certified) is not bool:
-            raise ValueError("a certificate needs finite numbers")
-        if found.test not in KINDS or found.loss not in ("score", "answer"):
-            raise ValueError(f"a certificate of {found.loss!r} by {found.test!r}")
+        counts = (found.n, found.position, found.candidates, *(g.n for g in found.groups))
+        numbers = [getattr(found, name) for name in MEASURES]
+        numbers += [x for g in found.groups for x in (g.share, g.loss.mean, g.loss.low, g.loss.high)]
+        if any(type(count) is not int or count < 1 for count in counts):
+            raise ValueError("counts are whole numbers from 1")
+        if any(type(x) not in (int, float) or not math.isfinite(x) for x in numbers):
+            raise ValueError("measures are finite numbers")
+        if found.test not in KINDS or found.loss not in LOSSES or type(found.certified) is not bool:
+            raise ValueError(f"a certificate of {found.loss!r} by {found.test!r}: {found.certified!r}")
         return found
 
 
@@ -142,6 +141,10 @@ def kept(folder: str | Path) -> Certificate | None:
     if content is None:
         return None
     try:
-        return Certificate.from_dict(content)
+        found = Certificate.from_dict(content)
+        size = len(stored.content["grid"]["configurations"])
+        if any(type(g.configuration) is not int or not 0 <= g.configuration < size for g in found.groups):
+            raise ValueError(f"its groups end at configurations beyond the {size} there are")
+        return found
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileError(f"{stored.path}: not a usable certificate: {error}") from error

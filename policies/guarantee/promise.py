@@ -11,6 +11,7 @@ from policies.guarantee.bounds import Bounds, Kind
 from policies.table import OutcomeTable
 
 Loss = Literal["score", "answer"]
+LOSSES: tuple[Loss, ...] = ("score", "answer")
 BLOCK_ROWS = 8192
 
 

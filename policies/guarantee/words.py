@@ -51,10 +51,10 @@ def too_few(
     n, limit = len(first.losses), promise.limit
     tightest = _rounded_up(bounds.upper(first.losses))
     saving = 1 - first.cost_flops.mean() / full_cost_flops
-    unit = "points" if promise.loss == "score" else "% of other answers"
+    wish = _points(limit) if promise.loss == "score" else f"{100 * limit:g} % of other answers"
     option = "--max-drop" if promise.loss == "score" else "--same-answer"
     message = (
-        f"{n} calibration samples do not certify {100 * limit:g} {unit} with {100 * promise.confidence:g} % "
+        f"{n} calibration samples do not certify {wish} with {100 * promise.confidence:g} % "
         f"confidence; the tightest limit they certify is {100 * tightest:g}, saving {100 * saving:.1f} %"
     )
     enough = _fewest(sequence, promise, bounds)
