@@ -15,6 +15,7 @@ from policies.base import StoredPolicy
 from policies.evaluate import Evaluation, evaluate, met
 from policies.files import read_json
 from policies.grid import Grid
+from policies.guarantee import Certificate, kept
 from policies.objective import Objective
 from policies.table import OutcomeTable
 
@@ -27,7 +28,8 @@ class Judged:
     """A policy, or an oracle that none can be, under the name that people see, with its evaluation.
 
     tuned: the same on the tune split, where policies are chosen (without tune samples, `evaluation` again).
-    made: how it came about, as evaluation.json tells; empty if that is missing.
+    made: how it came about, as evaluation.json tells; empty if that is missing. certificate: of what is
+    guaranteed of it, if anything.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Judged:
     policy: StoredPolicy | None = None
     tuned: Evaluation | None = None
     made: Mapping[str, Any] = field(default_factory=dict)
+    certificate: Certificate | None = None
 
     @property
     def per_sample(self) -> bool:
@@ -84,7 +87,8 @@ def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) ->
                 "that it is judged on. Train it again."
             )
         tuned = evaluate(policy, table, "tune", resamples=0) if len(table.rows("tune")) else judged
-        found.append(Judged(shown, "policy", judged, policy, tuned, _made(run.policies / name)))
+        sure = kept(run.policies / name)
+        found.append(Judged(shown, "policy", judged, policy, tuned, _made(run.policies / name), sure))
     return found
 
 

@@ -6,9 +6,15 @@ from adapcli.report import labels
 from adapcli.report.document import Block, Grid, Missing, Section, Text
 from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
+from adapcli.report.sections import guarantees
 from adapcli.report.units import MISSING, part, percent, points, span
 
-OBJECTIVES = {"max_drop": "drop of at most", "flops_target": "cost, of full, of at most", "lambda_": "price"}
+OBJECTIVES = {
+    "max_drop": "drop of at most",
+    "same_answer": "other answers of at most",
+    "flops_target": "cost, of full, of at most",
+    "lambda_": "price",
+}
 COMMAND = "train-policy --algo threshold"
 
 
@@ -19,7 +25,7 @@ def section(findings: Findings) -> Section:
         blocks.append(Missing("No policy has been trained in this run.", findings.command(COMMAND)))
     blocks += [Text(_how_to_read(findings)), _grid(findings)]
     if findings.policies:
-        blocks.append(_making(findings))
+        blocks += [_making(findings), *guarantees.blocks(findings)]
     return Section("policies", "Policies", blocks)
 
 
@@ -74,6 +80,8 @@ def _goal(judged: Judged) -> tuple[str, float] | tuple[None, None]:
 
 def _met_on_tune(judged: Judged) -> bool | None:
     """As training recorded it; a price sets no limit to meet."""
+    if judged.certificate is not None:
+        return None  # the calibration samples say
     recorded = judged.made.get("met")
     return recorded if isinstance(recorded, bool) and _goal(judged)[0] != "lambda_" else None
 

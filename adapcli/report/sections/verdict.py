@@ -9,6 +9,7 @@ from adapcli.report.sections.search import cost_text, target_text
 from adapcli.report.units import half_width, part, percent, points, span
 from adapcli.search import Point, SearchResult
 from policies.evaluate import Evaluation
+from policies.guarantee import told
 from policies.statistics import Interval
 
 STATIC, POLICY, FULL = "STATIC CHOICE", "PER-SAMPLE POLICY", "FULL CONFIGURATION, FOR COMPARISON"
@@ -60,17 +61,25 @@ def _policy(findings: Findings) -> Answer:
     headline = f"Policy {best.name}: {reached} at {part(e.cost_flops.mean / e.full_cost_flops)} of full"
     saved = f"Saves {percent(e.saving_full.mean)} of the full configuration's cost"
     numbers = f"{saved}; {_against_full(e.score_difference)}"
-    notes = [*_missed(best), _against_static(e)]
+    notes = [*_guarantee(best, findings.score_name), *_missed(best), _against_static(e)]
     count = sum(policy.per_sample for policy in findings.policies)
     if count > 1:
         notes.append(f"Picked among {count} policies by what it saves on the tune split.")
     return Answer(POLICY, headline, numbers, [*notes, *speed(findings, "policy", best.name)])
 
 
+def _guarantee(judged: Judged, scored: str) -> list[str]:
+    """What is guaranteed of the policy, or was asked for in vain."""
+    return told(judged.certificate, scored)[:1] if judged.certificate is not None else []
+
+
 def _missed(judged: Judged) -> list[str]:
-    """A sentence if the policy does not keep on these samples what was asked of it."""
+    """A sentence if the policy does not keep on these samples what was asked of it.
+
+    With a certificate, the section on policies tells how far they differ.
+    """
     objective, e = judged.objective, judged.evaluation
-    if objective is None or judged.met is not False:
+    if objective is None or judged.met is not False or judged.certificate is not None:
         return []
     kept = (
         " on the tune samples" if judged.made.get("met") else ", which no candidate kept on the tune samples"
@@ -80,7 +89,8 @@ def _missed(judged: Judged) -> list[str]:
         return [
             f"Asked for at most {limit} points below full{kept}; on the {SPLIT} samples it is {found} below."
         ]
-    assert objective.flops_target is not None
+    if objective.flops_target is None:
+        return []
     limit, found = _apart(objective.flops_target, e.cost_flops.mean / e.full_cost_flops, 2)
     return [f"Asked for a cost of at most {limit} of full{kept}; on the {SPLIT} samples it is {found}."]
 
