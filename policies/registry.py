@@ -11,7 +11,7 @@ from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
 from policies.objective import Objective
-from policies.rl import ALGORITHMS, NetworkPolicy
+from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, train_reinforce
 from policies.rl import train as train_by_reinforcement
 from policies.supervised import ALGORITHMS as FULL_FEEDBACK
 from policies.supervised import Priced, train_knn, train_linear, train_supervised
@@ -30,6 +30,7 @@ _TRAINERS: dict[str, Trainer] = {
     "knn": train_knn,
     "linear": train_linear,
     "supervised": train_supervised,
+    "reinforce": train_reinforce,
     **dict.fromkeys(ALGORITHMS, train_by_reinforcement),
 }
 _KINDS: dict[str, type[StoredPolicy]] = {
@@ -37,6 +38,7 @@ _KINDS: dict[str, type[StoredPolicy]] = {
     "random": RandomMixture,
     "threshold": Threshold,
     **dict.fromkeys(FULL_FEEDBACK, Priced),
+    "reinforce": MixerPolicy,
     **dict.fromkeys(ALGORITHMS, NetworkPolicy),
 }
 

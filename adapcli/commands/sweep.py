@@ -20,6 +20,7 @@ from adapcli.commands.options import (
     RunFolder,
     Seed,
     Threads,
+    whole,
 )
 from adapcli.commands.units import bytes_text, flops_text, percent_text, seconds_text
 from adapcli.console import Console
@@ -62,6 +63,10 @@ def sweep(
     tokens: Annotated[Numbers | None, Axis] = None,
     widths: Annotated[Numbers | None, Axis] = None,
     depths: Annotated[Numbers | None, Axis] = None,
+    patches: Annotated[
+        int,
+        typer.Option(parser=whole(0, 64), metavar="N", help="Also store N x N averaged patch embeddings."),
+    ] = 0,
     limit: Limit = None,
     batch: Batch = 64,
     device: Device = "auto",
@@ -94,7 +99,8 @@ def sweep(
     samples = Samples.open(
         data, model.preprocessing, limit=limit, seed=seed, class_names=model.class_names, split_by=split
     )
-    job = Sweep(model, samples, space, short_name(source), batch, resolve_dtype(dtype, where), compile)
+    kind = resolve_dtype(dtype, where)
+    job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches)
     _tell_skipped(console, samples)
     if dry_run:
         return _show_estimate(console, job)

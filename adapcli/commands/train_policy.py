@@ -34,7 +34,7 @@ Algo = Annotated[
     typer.Option(
         "--algo",
         metavar="NAME",
-        help="supervised, linear, knn, ppo, a2c, dqn, threshold, static or random.",
+        help="supervised, linear, knn, reinforce, ppo, a2c, dqn, threshold, static or random.",
     ),
 ]
 Price = Annotated[
@@ -43,7 +43,9 @@ Price = Annotated[
 ]
 Timesteps = Annotated[
     int | None,
-    typer.Option("--timesteps", parser=whole(1, 10**9), metavar="N", help="Episodes (ppo, a2c, dqn)."),
+    typer.Option(
+        "--timesteps", parser=whole(1, 10**9), metavar="N", help="Episodes (ppo, a2c, dqn, reinforce)."
+    ),
 ]
 ActionsOption = Annotated[
     str | None,

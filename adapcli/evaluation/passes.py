@@ -106,12 +106,12 @@ class GridPass:
             folded(model, p.run.tokens)  # a model without a constant query is refused before anything runs
 
     @torch.inference_mode()
-    def outputs(self, x: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    def outputs(self, x: Tensor, patches: Tensor | None = None) -> Iterator[tuple[tuple[int, ...], Tensor]]:
         """Images (B, channels, height, width) -> pieces (columns, logits (B, len(columns), K)).
 
-        Every configuration appears in exactly one piece.
+        Every configuration appears in exactly one piece. patches: what the model embeds x as, if known.
         """
-        patches = self.model.embed(x)
+        patches = self.model.embed(x) if patches is None else patches
         latents: dict[int, Tensor] = {}
         for p in self.passes:
             if p.run.tokens not in latents:

@@ -1,5 +1,6 @@
 """One configuration per image, decided from what is known before the model runs, within a budget."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from adapcli.data.features import feature_flops, feature_names, image_features
 from adapcli.errors import FileError, InfeasibleError
+from adapcli.evaluation.patches import check_side, pooled
 from adapcli.inference.anytime import configuration_at
-from adapcli.model.flops import executed_flops
+from adapcli.model.flops import embed_flops, executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.live import Chooser
@@ -26,7 +28,7 @@ class Choosing:
         """FileError for a feature that pictures do not have, UsageError for what the model cannot run."""
         self.model, self.chooser, self.over_budget = model, chooser, 0
         self._budget = np.inf if max_flops is None else max_flops
-        self._columns = _columns(chooser)
+        self._columns, self._side = _columns(chooser), _side(chooser, model)
         self._grid = [configuration_at(chooser.grid, at) for at in range(len(chooser.grid))]
         for configuration in self._grid:
             model.config.check(configuration)
@@ -41,11 +43,19 @@ class Choosing:
         return allowed
 
     def own_flops(self, size: tuple[int, int]) -> int:
-        """What deciding costs for one image of (height, width): features and the chooser's computation."""
+        """What deciding costs for one image of (height, width): features and the chooser's computation.
+
+        A chooser that looks at patches has them embedded for itself: the run begins anew.
+        """
         looking = feature_flops(size, self.model.config.in_channels) if self._columns else 0
-        return looking + self.chooser.own_flops
+        embedding = embed_flops(self.model.config, size) if self._side else 0
+        return looking + embedding + self.chooser.own_flops
 
     def _features(self, images: Tensor) -> np.ndarray:
+        if self._side:
+            with torch.no_grad():
+                kept = pooled(self.model.embed(images), self._side).half()  # as a table keeps them
+                return kept.flatten(1).float().cpu().numpy()
         if not self._columns:
             return np.empty((len(images), 0), np.float32)
         with torch.no_grad():
@@ -68,6 +78,14 @@ class Choosing:
         smaller = [c for c in cheap if c.tokens <= wanted.tokens and c.depth <= wanted.depth
                    and all(a <= b for a, b in zip(c.widths(), wanted.widths(), strict=False))]  # fmt: skip
         return max(smaller or cheap, key=costs.__getitem__)
+
+
+def _side(chooser: Chooser, model: AdaPerceiver) -> int:
+    """Along each side, how many pooled patches the chooser looks at; 0 if it looks at features."""
+    side = math.isqrt(getattr(chooser, "patch_count", 0))
+    if side:
+        check_side(model.config, side, model.config.image_size)
+    return side
 
 
 def _columns(chooser: Chooser) -> list[int]:

@@ -62,13 +62,19 @@ def both_conventions(
     }
 
 
-def input_flops(config: ModelConfig, image_size: int | tuple[int, int] | None = None) -> int:
-    """Patches, and their keys and values for the read: the stage that every configuration shares."""
+def embed_flops(config: ModelConfig, image_size: int | tuple[int, int] | None = None) -> int:
+    """The patches alone."""
     patches, d = _patches(config, image_size), config.embed_dim
     embed = patches * config.in_channels * config.patch_size**2 * d
     if config.use_embed_ffn:
         embed += patches * _ffn(config, config.hidden(d), d)
-    return 2 * (embed + patches * 2 * d * d)
+    return 2 * embed
+
+
+def input_flops(config: ModelConfig, image_size: int | tuple[int, int] | None = None) -> int:
+    """Patches, and their keys and values for the read: the stage that every configuration shares."""
+    keys_values = _patches(config, image_size) * 2 * config.embed_dim**2
+    return embed_flops(config, image_size) + 2 * keys_values
 
 
 def read_flops(config: ModelConfig, tokens: int, image_size: int | tuple[int, int] | None = None) -> int:

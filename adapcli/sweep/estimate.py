@@ -45,7 +45,8 @@ def disk_bytes(sweep: Sweep) -> int:
     configurations, classes = len(sweep.configurations), sweep.model.config.num_classes or 0
     prediction = 2 if classes <= 2**15 else 4
     per_cell = 4 * (3 + len(SIGNAL_NAMES)) + prediction
-    per_sample = configurations * per_cell + 4 * len(feature_names()) + BYTES_PER_ID
+    looks = 4 * len(feature_names()) + 2 * sweep.patches**2 * sweep.model.config.embed_dim
+    per_sample = configurations * per_cell + looks + BYTES_PER_ID
     return len(sweep.samples) * per_sample + 8 * configurations**2
 
 

@@ -15,6 +15,7 @@ from adapcli.data.features import feature_flops, feature_names
 from adapcli.errors import FileError, UsageError
 from adapcli.evaluation.outcomes import SIGNAL_NAMES
 from adapcli.evaluation.passes import GridPass, pass_flops
+from adapcli.evaluation.patches import check_side, pool_flops
 from adapcli.measure.device import describe
 from adapcli.model.flops import both_conventions, executed_flops, increments, memory_bytes, readout_flops
 from adapcli.model.perceiver import AdaPerceiver
@@ -44,6 +45,7 @@ class Sweep:
     The full configuration is always among them, since `agreement` is measured against it. `batch` samples run
     at once; a table's bits depend on it, its values only in rounding. `dtype` is that of the run (bfloat16 by
     autocast); outcomes are stored in float32. `compiled` is only told: whether the model's blocks are.
+    `patches`: also store the patch embeddings, averaged into this many along each side; 0: none.
     """
 
     model: AdaPerceiver
@@ -53,12 +55,15 @@ class Sweep:
     batch: int = 64
     dtype: torch.dtype = torch.float32
     compiled: bool = False
+    patches: int = 0
 
     def __post_init__(self) -> None:
         _check_task(self.model, self.name)
         _check_classes(self.model, self.samples, self.name)
         if self.batch < 1:
             raise UsageError(f"batch {self.batch}: expected 1 or more")
+        if self.patches:
+            check_side(self.model.config, self.patches, self.image_size)
 
     @cached_property
     def configurations(self) -> list[Configuration]:
@@ -92,7 +97,7 @@ class Sweep:
     def fingerprints(self) -> dict[str, Any]:
         """What a table must have been begun with to be continued."""
         axes = {"tokens": self.space.tokens, "widths": self.space.widths, "depths": self.space.depths}
-        return {
+        found = {
             "checkpoint": checkpoint_fingerprint(self.model),
             "data": self.samples.fingerprints,
             "sizes": self.samples.sizes,
@@ -101,6 +106,7 @@ class Sweep:
             "dtype": dtype_name(self.dtype),
             "device": self.model.device.type,
         }
+        return found | ({"patches": self.patches} if self.patches else {})
 
     def run(
         self,
@@ -137,7 +143,7 @@ class Sweep:
         """Score rows start..stop-1: what the table's writer takes, a batch at a time."""
         full = self.configurations.index(self.model.full_configuration)
         for split, batch in self.samples.batches(start, stop, self.batch):
-            rows: Rows = score_batch(self.grid, batch, full=full, dtype=self.dtype)
+            rows: Rows = score_batch(self.grid, batch, full=full, dtype=self.dtype, patches=self.patches)
             told = {"sample_ids": batch.sample_ids, "targets": batch.targets.numpy()}
             yield {**rows, **told, "splits": [split] * len(batch.sample_ids)}
 
@@ -174,11 +180,19 @@ class Sweep:
                             "image_size": self.image_size},
             "full_configuration": {"tokens": full.tokens, "width": full.width, "depth": full.depth,
                                    **both_conventions(model.config, full, self.image_size)},
+            "patches": self._patches(),
             "batch": self.batch,
             "compiled": self.compiled,
             "device": describe(model.device),
             "versions": {"adap": __version__, "torch": str(torch.__version__)},
         }  # fmt: skip
+
+    def _patches(self) -> dict[str, int] | None:
+        """What the stored patches are: a grid of side x side, and what averaging them costs a sample."""
+        if not self.patches:
+            return None
+        flops = pool_flops(self.model.config, self.patches, self.image_size)
+        return {"side": self.patches, "pool_flops": flops}
 
     def _writer(self, folder: Path, *, resume: bool, overwrite: bool) -> OutcomeTableWriter:
         if resume and partial_folder(folder).is_dir():
@@ -197,6 +211,7 @@ class Sweep:
             feature_flops=feature_flops((self.image_size, self.image_size), config.in_channels),
             meta=self.meta(),
             chunk=self.chunk,
+            patches_shape=(self.patches**2, config.embed_dim) if self.patches else None,
             prediction_dtype="int16" if (config.num_classes or 0) <= 2**15 else "int32",
             overwrite=overwrite,
         )

@@ -13,6 +13,8 @@ from policies.errors import FileError, UsageError
 from policies.evaluate import evaluate
 from policies.grid import Grid
 from policies.network import Network
+from policies.rl.mixer import Mixer, Shape
+from policies.rl.mixer_policy import MixerPolicy, Sight
 from policies.rl.network import NetworkPolicy
 from policies.supervised.neighbours import Neighbours
 from policies.supervised.priced import Priced
@@ -241,6 +243,63 @@ class TestPricedNeighbours(TestPriced):
     def expected_own_flops(self, policy):
         distances, choice, average = 50 * (2 * 3 + 1), 50, 2 * 7 * 3 + 3
         return distances + choice + average + 2 * 3 + 2 * 3
+
+
+class TestMixer(SeesFeatures):
+    def sight(self, table):
+        return Sight(tuple(table.feature_names))
+
+    def make(self, table):
+        rng, actions, sight = np.random.default_rng(0), Actions.of(table, "factored"), self.sight(table)
+        seen = sight.inputs(table, np.arange(table.n_samples))
+        shape = Shape.of(*seen.shape[1:], sum(actions.sizes))
+        weights = {name: rng.normal(size=size) for name, size in shape.tensors().items()}
+        # A random network would see little but its own biases and the price.
+        weights["head.0.weight"][:, shape.channels :] = 0
+        weights |= {name: np.zeros_like(value) for name, value in weights.items() if "bias" in name}
+        weights |= {name: np.ones_like(value) for name, value in weights.items() if "norm.weight" in name}
+        scale = Standardiser.fit(seen.reshape(-1, seen.shape[2]))
+        grid, prices = Grid.of(table), Prices(0.1, 10.0)
+        return MixerPolicy(grid, sight, scale, prices, actions, Mixer(shape, weights), 0.5, "mixer")
+
+    def expected_own_flops(self, policy):
+        """Three features are one patch of three channels: two hidden units mix it, one its channels."""
+        tokens, channels = 2 * 1 * 2 * 3, 2 * 3 * 1 * 1
+        head = (3 + PRICE_NODES) * 64 + 64 * sum(policy.actions.sizes)
+        return 2 * (2 * (tokens + channels) + head) + 2 * 3
+
+
+class TestMixerOnPatches(KeptPolicy):
+    @pytest.fixture
+    def table(self, make_table):
+        return self.with_patches(make_table, 0)
+
+    def with_patches(self, make_table, seed):
+        patches = np.random.default_rng(seed).normal(size=(300, 4, 6))
+        meta = {"fingerprints": {"checkpoint": "abc"}, "patches": {"side": 2, "pool_flops": 55}}
+        return make_table(300, seed=seed, patches=patches, meta=meta)
+
+    def make(self, table):
+        return TestMixer.make(self, table)
+
+    def sight(self, table):
+        return Sight.of(table)
+
+    def test_its_own_cost_is_counted(self, policy, table, rows):
+        """Nothing for features, which it does not look at."""
+        decision = policy.select(table, rows)
+        extra = decision.cost_flops - table.cost_flops[decision.configuration]
+        tokens, channels = 2 * 4 * 8 * 6, 2 * 6 * 3 * 4
+        head = (6 + PRICE_NODES) * 64 + 64 * sum(policy.actions.sizes)
+        assert (extra == 2 * (2 * (tokens + channels) + head) + 2 * 4 * 6 + 55).all()
+
+    def test_other_data_are_welcome(self, policy, make_table):
+        evaluate(policy, self.with_patches(make_table, 5), resamples=5)
+
+    def test_a_table_without_patches_is_refused(self, policy, make_table):
+        with pytest.raises(FileError, match="looks at 4 patches, the table has 0") as refused:
+            policy.select(make_table(300), np.arange(5))
+        assert "adap sweep --patches 2" in refused.value.hint
 
 
 class TestHindsightOracle(AnyPolicy):

@@ -37,7 +37,7 @@ def edited(folder, change):
 
 def test_names_and_typos(make_table):
     assert policies.names()[:3] == ["static", "random", "threshold"]
-    assert {"knn", "linear", "supervised", "ppo", "a2c", "dqn"} <= set(policies.names())
+    assert {"knn", "linear", "supervised", "reinforce", "ppo", "a2c", "dqn"} <= set(policies.names())
     with pytest.raises(UsageError, match="'pppo': not known, did you mean 'ppo'") as refused:
         policies.train("pppo", make_table(40))
     assert "threshold" in refused.value.hint
