@@ -112,6 +112,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     """The best mean accuracy within each cost, per variant; a band of one standard deviation."""
     import numpy as np
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -127,6 +128,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("MFLOPs")
     axes.set_ylabel("accuracy, %")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, color=style.FAINT)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
