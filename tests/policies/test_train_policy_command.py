@@ -55,7 +55,16 @@ def test_scripts_get_one_object(adap, saved):
 
 @pytest.mark.parametrize(
     ("algo", "words"),
-    [("static", []), ("random", []), ("threshold", []), ("ppo", ["--timesteps", "4096"])],
+    [
+        ("static", []),
+        ("random", []),
+        ("threshold", []),
+        ("knn", []),
+        ("linear", []),
+        ("supervised", []),
+        ("reinforce", ["--timesteps", "2048"]),
+        ("ppo", ["--timesteps", "4096"]),
+    ],
 )
 def test_what_is_kept_is_what_was_told(adap, saved, algo, words):
     told = adap("--algo", algo, "--lambda", "0.3", "--json", "--quiet", *words)
