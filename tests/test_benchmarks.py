@@ -66,7 +66,7 @@ def test_a_once_for_all_step_is_measured_against_plain_ones():
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert found["time"]["plain"]["over plain"] == 1
-    steps = {"plain", "tokens", "depth", "once", "checkpointed", "explicit", "naive"}
+    steps = {"plain", "tokens", "depth", "once", "packaged", "checkpointed", "explicit", "naive"}
     assert found["time"].keys() == steps
     assert all(row["ms"] > 0 for row in found["time"].values())
     peaks = found["memory_bytes"]

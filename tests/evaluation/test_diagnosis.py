@@ -172,7 +172,7 @@ def test_failure_beyond_the_trained_tokens_is_found(model, batch):
             return whole(tokens)
         c = model.config
         found = rotation(tokens, c.head_dim, theta=c.rope_theta, trained_tokens=tokens, device=model.device)
-        return found[:, torch.randperm(tokens, generator=torch.Generator().manual_seed(0))] * 3
+        return found[:, torch.randperm(tokens, generator=torch.Generator().manual_seed(0))] * 10
 
     model.rotation = turned
     check = latents.beyond_trained(model, batch.images, batch.targets)
