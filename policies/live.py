@@ -98,7 +98,10 @@ class Stopper(Protocol):
 
     @property
     def own_flops(self) -> int:
-        """FLOPs per sample of all its own computation."""
+        """FLOPs per sample of its own computation up to the first verdict.
+
+        A stopper may also have `look_flops`: those of each verdict after the first; without it, none.
+        """
 
     def reachable(self) -> tuple[int, ...]:
         """Every position it may visit, in the order in which it may; each sample begins at the first."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policies import base
+from policies.anytime.gate import Gate, train_gate
 from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
@@ -27,6 +28,7 @@ _TRAINERS: dict[str, Trainer] = {
     "static": train_static,
     "random": train_random,
     "threshold": train_threshold,
+    "gate": train_gate,
     "knn": train_knn,
     "linear": train_linear,
     "supervised": train_supervised,
@@ -37,6 +39,7 @@ _KINDS: dict[str, type[StoredPolicy]] = {
     "static": Static,
     "random": RandomMixture,
     "threshold": Threshold,
+    "gate": Gate,
     **dict.fromkeys(FULL_FEEDBACK, Priced),
     "reinforce": MixerPolicy,
     **dict.fromkeys(ALGORITHMS, NetworkPolicy),

@@ -34,7 +34,7 @@ Algo = Annotated[
     typer.Option(
         "--algo",
         metavar="NAME",
-        help="supervised, linear, knn, reinforce, ppo, a2c, dqn, threshold, static or random.",
+        help="gate, supervised, linear, knn, reinforce, ppo, a2c, dqn, threshold, static or random.",
     ),
 ]
 Price = Annotated[
@@ -53,6 +53,12 @@ ActionsOption = Annotated[
 ]
 
 
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="WHAT", help="score, or same-answer: needs no label (gate)."),
+]
+
+
 def train_policy(
     algo: Algo = "ppo",
     flops_target: FlopsTarget = None,
@@ -61,6 +67,7 @@ def train_policy(
     confidence: guarantees.Confidence = None,
     same_answer: guarantees.SameAnswer = None,
     best_effort: guarantees.BestEffort = False,
+    aim: Target = None,
     timesteps: Timesteps = None,
     actions: ActionsOption = None,
     seed: Seed = 0,
@@ -89,7 +96,7 @@ def train_policy(
     _one_of(*goal.values())
     promise = guarantees.asked(goal, confidence, same_answer, best_effort)
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
-    options = _options_of(algo, timesteps=timesteps, actions=actions, seed=seed, name=name)
+    options = _options_of(algo, target=aim, timesteps=timesteps, actions=actions, seed=seed, name=name)
     options |= {"promise": promise, "best_effort": best_effort}
     table = OutcomeTable.load(folder.require("table"))
     target = folder.claim("policies", base.check_name(name or algo), overwrite=overwrite)

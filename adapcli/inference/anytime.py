@@ -144,6 +144,7 @@ class Paths:
         if not model.config.classifies:
             raise UsageError(f"stopping rules need class logits; this is a {model.config.task} model")
         self.config, self.own_flops, reachable = model.config, stopper.own_flops, stopper.reachable()
+        self.look_flops: int = getattr(stopper, "look_flops", 0)
         self.first, self.side = reachable[0], model.preprocessing.size
         self._at = {at: configuration_at(stopper.grid, at) for at in reachable}
         for configuration in self._at.values():
@@ -178,11 +179,11 @@ class Paths:
         return executed_flops(self.config, self._at[self.first], size) + self.own_flops
 
     def step_cost(self, step: Step, size: tuple[int, int]) -> int:
-        """What the step executes, with its readout."""
+        """What the step executes, with its readout and the stopper's look at it."""
         key = step, size
         if key not in self._costs:
             between = increments(self.config, [self._at[step.at], self._at[step.go_to]], size)
-            self._costs[key] = int(between[0, 1])
+            self._costs[key] = int(between[0, 1]) + self.look_flops
         return self._costs[key]
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from policies import base, registry
+from policies.anytime.gate import gate_of
+from policies.anytime.induction import induce
+from policies.anytime.lattice import Lattice
 from policies.baselines import HindsightOracle, RandomMixture, SameAnswerOracle, Static
 from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.errors import FileError, UsageError
@@ -143,6 +146,22 @@ class TestRandomMixture(KeptPolicy):
         return RandomMixture(
             Grid.of(table), tuple(np.full(table.n_configs, 1 / table.n_configs).tolist()), seed=3
         )
+
+
+class TestGate(KeptPolicy):
+    def make(self, table):
+        """Between all configurations; it enters at the first, so that there is something to decide."""
+        lattice, rows = Lattice.of(table), np.arange(table.n_samples)
+        rules = induce(table, lattice, table.score, rows, 200, np.array([0.3]))
+        return gate_of(table, Grid.of(table), lattice, rules, 0, lattice.reachable(0))
+
+    def test_every_look_is_paid(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        static = Static(policy.grid, 0).select(table, rows).cost_flops
+        stopped = decision.configuration == 0
+        assert policy.own_flops > 0
+        assert (decision.cost_flops[stopped] == static[stopped] + policy.own_flops).all()
+        assert (decision.cost_flops[~stopped] >= static[~stopped] + 2 * policy.own_flops).all()
 
 
 class TestThreshold(KeptPolicy):

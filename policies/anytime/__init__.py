@@ -1,0 +1,1 @@
+"""Policies that look at each answer and decide whether, and how, to go on."""
