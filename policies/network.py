@@ -1,6 +1,6 @@
 """A small network in plain numpy, as policies keep and run it: no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -22,7 +22,16 @@ def _tanh(x: Floats) -> Floats:
     return np.tanh(x)
 
 
+def _relu_slope(x: Floats) -> Floats:
+    return (x > 0).astype(np.float64)
+
+
+def _tanh_slope(x: Floats) -> Floats:
+    return np.asarray(1 - np.tanh(x) ** 2, dtype=np.float64)
+
+
 ACTIVATIONS = {"tanh": _tanh, "relu": _relu}
+SLOPES = {"tanh": _tanh_slope, "relu": _relu_slope}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +51,12 @@ class Network:
                 raise UsageError(f"layer {i}: weight {weight.shape} and bias {bias.shape} do not fit")
             if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
                 raise UsageError(f"layer {i}: weights are not finite")
+
+    @classmethod
+    def zeros(cls, sizes: Sequence[int], activation: str = "tanh") -> Self:
+        """A network that says nothing yet, of layers of these sizes, the input's first."""
+        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
+        return cls(tuple(map(np.zeros, shapes)), tuple(np.zeros(out) for out, _ in shapes), activation)
 
     @property
     def inputs(self) -> int:
@@ -64,6 +79,19 @@ class Network:
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = (ACTIVATIONS[self.activation](hidden) if i else hidden) @ weight.T + bias
         return hidden
+
+    def slope(
+        self, x: npt.NDArray[Any], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+    ) -> Floats:
+        """How output first[i] less output second[i] changes with each input of row i, (n, D)."""
+        hidden, inner = np.asarray(x, dtype=np.float64), []
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            inner.append(hidden @ weight.T + bias)
+            hidden = ACTIVATIONS[self.activation](inner[-1])
+        found = self.weights[-1][first] - self.weights[-1][second]
+        for weight, before in zip(self.weights[-2::-1], inner[::-1], strict=True):
+            found = (found * SLOPES[self.activation](before)) @ weight
+        return found
 
     def take(self, columns: npt.NDArray[np.int64]) -> "Network":
         """The same network with some of its outputs."""

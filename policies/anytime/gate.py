@@ -86,8 +86,8 @@ class Gate:
         """See policies.live.Stopper. UsageError without a signal."""
         return decide(self, looks, lambda node, signals, *_: self.gain(node, signals), self._steepness)
 
-    def _steepness(self, node: Node) -> float:
-        """By how much a signal's change of 1 can change the lead of one action over another, at most."""
+    def _steepness(self, node: Node, *_: object) -> float:
+        """See policies.anytime.walk.Steepness: of any two actions."""
         return 2 * float(self.regressors[node].steepness(self.weights[node]).max(initial=0.0))
 
     def parameters(self) -> dict[str, Any]:

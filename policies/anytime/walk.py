@@ -1,7 +1,7 @@
 """Policies over a lattice at work: on rows of a table at once, or verdict by verdict in a running model."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -87,8 +87,13 @@ def _steps(table: OutcomeTable, at: int, goals: IntArray) -> FloatArray:
     return np.asarray(paid, dtype=np.float64)
 
 
-def decide(policy: Walker, looks: Looks, advantage: Advantage, steepness: Callable[[Node], float]) -> Verdict:
-    """The same for samples under way. steepness: how much a lead can change with a signal, for the slack."""
+Steepness = Callable[[Node, Singles, Singles, FloatArray, IntArray], FloatArray | float]
+"""As Advantage, and lead (n, 2): by how much, at most, the first of these actions gains on the second where
+one signal changes by 1."""
+
+
+def decide(policy: Walker, looks: Looks, advantage: Advantage, steepness: Steepness) -> Verdict:
+    """The same for samples under way."""
     wanted = columns(policy.signal_names, looks.signal_names, policy.name)
     go_to, slack = looks.at.copy(), np.full(len(looks.at), np.inf)
     place = {position: node for node, position in enumerate(policy.nodes)}
@@ -96,15 +101,17 @@ def decide(policy: Walker, looks: Looks, advantage: Advantage, steepness: Callab
         here, node = np.flatnonzero(looks.at == position), place.get(position, -1)
         if node < 0 or (policy.moves[node] == node).all():
             continue
-        seen = looks.signals[here][:, wanted], looks.signals_before[here][:, wanted]
-        found = advantage(node, *seen, looks.cost_flops[here])
-        goals = policy.moves[node][found.argmax(axis=1)]
-        go_to[here] = np.array(policy.nodes)[goals]
-        slack[here] = _lead(found, policy.moves[node], goals) / max(steepness(node), 1e-30)
+        seen = looks.signals[here][:, wanted], looks.signals_before[here][:, wanted], looks.cost_flops[here]
+        found = advantage(node, *seen)
+        lead = _leaders(found, policy.moves[node])
+        go_to[here] = np.array(policy.nodes)[policy.moves[node][lead[:, 0]]]
+        ahead = found[np.arange(len(here)), lead[:, 0]] - found[np.arange(len(here)), lead[:, 1]]
+        slack[here] = ahead / np.maximum(steepness(node, *seen, lead), 1e-30)
     return Verdict(go_to, slack)
 
 
-def _lead(advantage: FloatArray, moves: IntArray, goals: IntArray) -> FloatArray:
-    """By how much the best action leads the best of those that lead elsewhere, (n,)."""
-    others: Any = np.where(moves[None] == goals[:, None], -np.inf, advantage)
-    return np.asarray(advantage.max(axis=1) - others.max(axis=1), dtype=np.float64)
+def _leaders(advantage: FloatArray, moves: IntArray) -> IntArray:
+    """The best action, and the best of those that lead elsewhere, (n, 2)."""
+    best = advantage.argmax(axis=1)
+    others = np.where(moves[None] == moves[best][:, None], -np.inf, advantage)
+    return np.stack([best, others.argmax(axis=1)], axis=1)

@@ -90,3 +90,56 @@ RECIPES = {
         },
     ),
 }
+
+ANYTIME_RECIPES = {
+    "ppo": Recipe(
+        timesteps=4_000_000,
+        n_envs=4096,
+        activation="tanh",
+        scale_rewards=True,
+        entropy=0.01,
+        arguments={
+            "n_steps": 8,
+            "batch_size": 4096,
+            "n_epochs": 2,
+            "learning_rate": 2e-3,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+        },
+    ),
+    "a2c": Recipe(
+        timesteps=4_000_000,
+        n_envs=4096,
+        activation="tanh",
+        scale_rewards=True,
+        entropy=0.01,
+        arguments={
+            "n_steps": 4,
+            "learning_rate": 2e-3,
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+            "use_rms_prop": False,
+            "normalize_advantage": True,
+        },
+    ),
+    "dqn": Recipe(
+        timesteps=1_000_000,
+        n_envs=256,
+        activation="relu",
+        scale_rewards=True,
+        entropy=0.0,
+        arguments={
+            "learning_rate": 1e-3,
+            "gamma": 1.0,
+            "batch_size": 1024,
+            "buffer_size": 200_000,
+            "learning_starts": 5_000,
+            "train_freq": 1,
+            "gradient_steps": 1,
+            "target_update_interval": 10_000,
+            "exploration_fraction": 0.8,
+            "exploration_final_eps": 0.1,
+        },
+    ),
+}
+"""Of episodes that look and go on (`adap/Anytime-v0`)."""

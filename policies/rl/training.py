@@ -42,16 +42,17 @@ def train(
     Raises UsageError for arguments out of range, InfeasibleError if no price meets the objective on the
     tune split.
     """
-    chosen = _adjusted(recipe(algo), timesteps, n_envs, seed)
+    chosen = adjusted(recipe(algo), timesteps, n_envs, seed)
     if actions == "factored" and algo == "dqn":
         raise UsageError("dqn takes no factored actions", "allowed: --actions discrete, or --algo ppo or a2c")
     untrained = _untrained(table, algo, objective, actions, name or algo)
     _refuse_hopeless(untrained, table, objective)
-    network = _learn(table, untrained, chosen, actions, seed, progress or _silent)
+    network = _learn(table, untrained, chosen, actions, seed, progress or silent)
     return _at_best_price(replace(untrained, network=network), table, objective)
 
 
-def _adjusted(standard: Recipe, timesteps: int | None, n_envs: int | None, seed: int) -> Recipe:
+def adjusted(standard: Recipe, timesteps: int | None, n_envs: int | None, seed: int) -> Recipe:
+    """The recipe with what is given in its place; UsageError for what is out of range."""
     given = {"timesteps": timesteps, "n_envs": n_envs, "seed": seed}
     for option, value in given.items():
         low, high = LIMITS[option]
@@ -124,13 +125,14 @@ def _learn(
     task = OneShot.of(table, lambda_=policy.prices, actions=actions, overhead_flops=overhead)
     environment = vec_env.OneShotVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
     with one_thread(), private_randomness():
-        model = _model(policy.kind, environment, chosen, seed)
+        model = model_of(policy.kind, environment, chosen, seed)
         model.set_logger(Logger(None, []))
-        model.learn(chosen.timesteps, callback=_schedule(chosen, progress))
+        model.learn(chosen.timesteps, callback=schedule(chosen, progress))
         return extract(model)
 
 
-def _model(algo: str, environment: Any, chosen: Recipe, seed: int) -> Any:
+def model_of(algo: str, environment: Any, chosen: Recipe, seed: int) -> Any:
+    """An untrained Stable-Baselines3 model, on the CPU."""
     import stable_baselines3
     from torch import nn
 
@@ -153,7 +155,7 @@ def _model(algo: str, environment: Any, chosen: Recipe, seed: int) -> Any:
     )
 
 
-def _schedule(chosen: Recipe, progress: Progress) -> Any:
+def schedule(chosen: Recipe, progress: Progress) -> Any:
     """A callback that lets the entropy bonus run out by half-time and reports progress."""
     from stable_baselines3.common.callbacks import BaseCallback
 
@@ -191,5 +193,5 @@ def extract(model: Any) -> Network:
     return Network(weights, biases, activation)
 
 
-def _silent(done: int, total: int) -> None:
-    pass
+def silent(done: int, total: int) -> None:
+    """Progress that nobody wants to know."""

@@ -89,11 +89,11 @@ def test_a_budget_is_kept_on_tune_and_told_on_test():
 )
 def test_the_kept_network_decides_as_stable_baselines_does(make_table, algo, actions):
     table = make_table(400)
-    recipe = training._adjusted(recipes.recipe(algo), 2048, 64, 0)
+    recipe = training.adjusted(recipes.recipe(algo), 2048, 64, 0)
     objective = policies.registry.Objective(lambda_=0.3)
     policy = training._untrained(table, algo, objective, actions, algo)
     task = OneShot.of(table, lambda_=policy.prices, actions=actions)
-    model = training._model(algo, OneShotVecEnv(task, 64), recipe, 0)
+    model = training.model_of(algo, OneShotVecEnv(task, 64), recipe, 0)
     model.learn(2048)
     policy = training.replace(policy, network=training.extract(model))
     seen = task.begin(np.random.default_rng(1), 500).observations
