@@ -58,7 +58,12 @@ def sweep(
     ckpt: Checkpoint = None,
     data: Annotated[str, typer.Option(metavar="NAME", help="digits, or folder:PATH.")] = "digits",
     split: Annotated[
-        str, typer.Option(parser=split_by, metavar="HOW", help="For a folder: auto, folders, ratio, F:T:C:E.")
+        str,
+        typer.Option(
+            parser=split_by,
+            metavar="HOW",
+            help="auto; folders or ratio (of a folder); F:T:C:E: shares of a folder, sizes of digits.",
+        ),
     ] = "auto",
     tokens: Annotated[Numbers | None, Axis] = None,
     widths: Annotated[Numbers | None, Axis] = None,

@@ -11,11 +11,12 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from adapcli.data.splitting import WAYS, Splitting
 from adapcli.errors import UsageError
 from adapcli.model.preprocessing import Preprocessing
 
 SPLITS = ("train", "fit", "tune", "calibration", "test")
-# Samples of `digits` per split; `limit` caps every split at that many. Training scenes are endless.
+# Samples of `digits` per split unless others are asked for; `limit` caps them. Its scenes are endless.
 DIGITS_SIZES = {"train": 1_000_000, "fit": 12_000, "tune": 4_000, "calibration": 8_000, "test": 20_000}
 FOLDER = "folder:"
 
@@ -70,19 +71,18 @@ def open_dataset(
 
     seed: draws other scenes, or splits a folder otherwise. class_names: the model's classes; a folder's are
     then numbered as the model numbers them. split_by: how a folder's pictures are shared out, as
-    `Splitting.parse` reads it. UsageError: unknown name or split, limit below 1, `digits` split otherwise.
+    `Splitting.parse` reads it; of `digits`, whose scenes are endless, F:T:C:E asks for as many of each.
+    UsageError: unknown name or split, limit below 1, `digits` split in another way.
     FileError: a folder that is missing, empty, of one class, or without a readable image.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r}: not known", f"one of {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: expected 1 or more")
-    if name == "digits" and split_by != "auto":
-        raise UsageError("digits has splits of its own", f"only {FOLDER}PATH can be split otherwise")
     if name == "digits":
         from adapcli.data.digits import DigitsDataset
 
-        size = DIGITS_SIZES[split]
+        size = _digits_sizes(split_by)[split]
         return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed)
     if name.startswith(FOLDER):
         from adapcli.data.folder import FolderDataset
@@ -94,6 +94,17 @@ def open_dataset(
     is_folder = "/" in name or Path(name).is_dir()
     hint = f"write {FOLDER}{name}" if is_folder else f"digits, or {FOLDER}PATH with one subfolder per class"
     raise UsageError(f"data {name!r}: not known", hint)
+
+
+def _digits_sizes(split_by: str) -> dict[str, int]:
+    splitting = Splitting.parse(split_by)
+    if split_by == "auto":
+        return DIGITS_SIZES
+    if split_by in WAYS:
+        raise UsageError(
+            "digits has splits of its own", "how many scenes of each: --split 12000:4000:8000:20000"
+        )
+    return DIGITS_SIZES | splitting.shares
 
 
 def check_range(start: int, stop: int, size: int) -> None:

@@ -149,6 +149,19 @@ def test_digits_cannot_be_split_otherwise():
         open_dataset("digits", split="test", preprocessing=GREY, split_by="ratio")
 
 
+def test_digits_has_as_many_scenes_as_asked_for():
+    sizes = {}
+    for split in ("fit", "tune", "calibration", "test"):
+        sizes[split] = len(open_dataset("digits", split=split, preprocessing=GREY, split_by="70000:9:8:7"))
+    assert sizes == {"fit": 70000, "tune": 9, "calibration": 8, "test": 7}
+    assert (
+        len(open_dataset("digits", split="fit", preprocessing=GREY, split_by="70000:9:8:7", limit=50)) == 50
+    )
+    usual = open_dataset("digits", split="test", preprocessing=GREY)
+    more = open_dataset("digits", split="test", preprocessing=GREY, split_by="9:9:9:60000")
+    assert torch.equal(usual.batch(19_000, 19_010).images, more.batch(19_000, 19_010).images)
+
+
 def test_an_unknown_name_says_what_to_write(tmp_path):
     with pytest.raises(UsageError, match="'digit': not known") as caught:
         open_dataset("digit", split="test", preprocessing=GREY)
