@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adapcli.data.splitting import WAYS, Splitting
 from adapcli.errors import UsageError
+from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 
 SPLITS = ("train", "fit", "tune", "calibration", "test")
@@ -23,7 +24,11 @@ FOLDER = "folder:"
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, C, H, W) float32, normalised; targets (B,) int64; sample_ids: B texts, all different."""
+    """images (B, C, H, W) float32, normalised; sample_ids: B texts, all different.
+
+    targets: (B,) int64 classes; for segmentation (B, H, W) int64 classes of the pixels, `dense.IGNORE` where
+    none counts; for depth (B, H, W) float32 metres, 0 where unknown.
+    """
 
     images: Tensor
     targets: Tensor
@@ -41,7 +46,8 @@ class Dataset(Protocol):
     """Samples in a fixed order; any range of them at any time, always the same.
 
     name: as given to `open_dataset`; fingerprint: changes with what the samples are, not with how they are
-    preprocessed; skipped: files that cannot be read.
+    preprocessed; skipped: files that cannot be read; class_names: of the pixels for segmentation, none for
+    depth.
     """
 
     name: str
@@ -66,9 +72,12 @@ def open_dataset(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
     split_by: str = "auto",
+    task: Task = "classification",
 ) -> Dataset:
     """Open one split of `digits` or `folder:PATH`, at most `limit` samples of it.
 
+    task: what a model is for decides what its targets are: masks for segmentation, maps of metres for depth,
+    a class per picture for all others.
     seed: draws other scenes, or splits a folder otherwise. class_names: the model's classes; a folder's are
     then numbered as the model numbers them. split_by: how a folder's pictures are shared out, as
     `Splitting.parse` reads it; of `digits`, whose scenes are endless, F:T:C:E asks for as many of each.
@@ -83,7 +92,7 @@ def open_dataset(
         from adapcli.data.digits import DigitsDataset
 
         size = _digits_sizes(split_by)[split]
-        return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed)
+        return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed, task=task)
     if name.startswith(FOLDER):
         from adapcli.data.folder import FolderDataset
 

@@ -182,3 +182,30 @@ def test_importing_the_room_is_light():
     code = "import adapcli.data.dataset, adapcli.data.scenes, adapcli.data.features, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"sklearn", "PIL", "scipy", "pandas"} & set(done.stdout.split())
+
+
+DENSE = {"segmentation": torch.int64, "depth": torch.float32}
+
+
+@pytest.mark.parametrize("task", sorted(DENSE))
+def test_dense_targets_are_those_of_the_very_same_pictures(task):
+    plain = open_dataset("digits", split="tune", preprocessing=GREY, limit=300)
+    dense = open_dataset("digits", split="tune", preprocessing=GREY, limit=300, task=task)
+    a, b = plain.batch(7, 290), dense.batch(7, 290)
+    assert torch.equal(a.images, b.images)
+    assert a.sample_ids == b.sample_ids
+    assert b.targets.shape == (283, 24, 24)
+    assert b.targets.dtype == DENSE[task]
+    assert dense.fingerprint != plain.fingerprint
+    again = open_dataset("digits", split="tune", preprocessing=GREY, limit=300, task=task)
+    assert dense.fingerprint == again.fingerprint
+
+
+def test_masks_name_the_highest_digit_that_the_scene_is_labelled_with():
+    dense = open_dataset("digits", split="tune", preprocessing=GREY, limit=200, task="segmentation")
+    labels = open_dataset("digits", split="tune", preprocessing=GREY, limit=200).batch(0, 200).targets
+    assert dense.class_names == ["background", *map(str, range(10))]
+    highest = dense.batch(0, 200).targets.amax((1, 2)) - 1
+    # A digit may be too faint in ink, or be covered, and then has no pixel of its own.
+    assert (highest <= labels).all()
+    assert (highest == labels).float().mean() > 0.98
