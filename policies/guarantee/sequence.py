@@ -69,7 +69,7 @@ def candidates(
     for candidate in sorted(cheaper, key=lambda c: (bounds[id(c)], c.cost_flops)):
         if not front or candidate.cost_flops < front[-1].cost_flops:
             front.append(candidate)
-    rest = [c for c in front[1:] if bounds[id(c)] > promise.limit / 2 and c.loss <= promise.limit]
+    rest = [c for c in front[1:] if promise.limit / 2 < bounds[id(c)] <= promise.limit]
     kept = np.unique(np.linspace(0, len(rest) - 1, min(at_most - 1, len(rest))).astype(int))
     return [*front[:1], *(rest[i] for i in kept)]
 
