@@ -8,6 +8,7 @@ B samples, T latent tokens, D model width, P patches, Q queries.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ class AnytimeSession:
             dense = self.model.write_dense(state.latents, state.patches, size=self.image_size, queries=asked)
         state.spent = state.spent + cost
         depth = torch.full((len(self),), reached.depth, device=state.latents.device)
-        return Output(logits=logits, features=dense.features, maps=dense.maps, depth=depth)
+        return replace(dense, logits=logits, depth=depth)
 
     def keep(self, mask: Tensor) -> "AnytimeSession":
         """Drop all samples but those where `mask` (B,) is true; caches shrink with them. Returns itself."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Static:
             z = state
         logits = None if readout is None else readout.logits(z)[:, 0]
         dense = self.model.write_dense(z, patches, size=(x.shape[2], x.shape[3]))
-        return Output(logits=logits, features=dense.features, maps=dense.maps)
+        return replace(dense, logits=logits)
 
     def _readout(self) -> FoldedReadout | None:
         if not self.model.config.classifies:

@@ -1,11 +1,11 @@
-"""Task heads on patch features: segmentation and depth.
+"""Task heads on patch features: segmentation and depth, by a linear probe or a convolutional decoder.
 
-B batch, P patches, F feature channels, K classes or depth bins.
+B batch, P patches, F feature channels, C channels of the decoder, K classes or depth bins.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, layer_norm
+from torch.nn.functional import gelu, interpolate, layer_norm
 
 from adapcli.model.config import ModelConfig
 from adapcli.model.layers import LAYER_NORM_EPS
@@ -41,10 +41,18 @@ class SegmentationHead(nn.Module):
         self.bn = ChannelNorm(config.output_feat_dim)
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_classes, 1)
 
+    def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Class logits of each patch, (B, K, rows, columns)."""
+        logits: Tensor = self.conv_seg(self.bn(_as_image(features_BPF, grid)))
+        return logits
+
+    def resized(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """Class logits (B, K, height, width)."""
+        return interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+
     def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Class logits (B, K, height, width)."""
-        logits = self.conv_seg(self.bn(_as_image(features_BPF, grid)))
-        return interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return self.resized(self.coarse(features_BPF, grid), size)
 
 
 class DepthHead(nn.Module):
@@ -52,16 +60,16 @@ class DepthHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        assert config.output_feat_dim is not None
         self.nearest, self.farthest = config.min_depth, config.max_depth
+        self._add_layers(config)
+
+    def _add_layers(self, config: ModelConfig) -> None:
+        assert config.output_feat_dim is not None
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_bins, 3, padding=1)
 
     def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Metres (B, 1, height, width), float32 at least; clamped to the range in evaluation."""
-        fine = interpolate(
-            _as_image(features_BPF, grid), scale_factor=4, mode="bilinear", align_corners=False
-        )
-        weight = wide(self.conv_seg(fine)).relu() + 0.1
+        weight = wide(self._weights(features_BPF, grid)).relu() + 0.1
         bins = torch.linspace(
             self.nearest, self.farthest, weight.shape[1], device=weight.device, dtype=weight.dtype
         )
@@ -70,3 +78,76 @@ class DepthHead(nn.Module):
         if not self.training:
             metres = metres.clamp(self.nearest, self.farthest)
         return interpolate(metres, size=size, mode="bilinear", align_corners=False)
+
+    def _weights(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """How much each bin counts, before it is made positive: (B, K, rows, columns)."""
+        image = _as_image(features_BPF, grid)
+        fine = interpolate(image, scale_factor=4, mode="bilinear", align_corners=False)
+        weights: Tensor = self.conv_seg(fine)
+        return weights
+
+
+class Decoder(nn.Module):
+    """Convolutions over the patches' features, on a grid that doubles from stage to stage.
+
+    Low-level detail comes with the features themselves: each is written into a query made of its patch.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        assert config.output_feat_dim is not None
+        channels = (config.output_feat_dim, *config.decoder_channels)
+        self.norm = ChannelNorm(channels[0])
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(ChannelNorm(count) for count in channels[1:])
+
+    def forward(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, P, F) -> (B, C, rows * 2^stages, columns * 2^stages)."""
+        x = self.norm(_as_image(features_BPF, grid))
+        for stage, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            if stage:
+                x = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = gelu(norm(conv(x)))
+        return x
+
+
+class ConvSegmentationHead(nn.Module):
+    """The convolutional decoder, and a class for each of its cells."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        assert config.num_classes is not None
+        self.decoder = Decoder(config)
+        self.classes = nn.Conv2d(config.decoder_channels[-1], config.num_classes, 1)
+
+    def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Class logits (B, K, height, width)."""
+        logits = self.classes(self.decoder(features_BPF, grid))
+        return interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class ConvDepthHead(DepthHead):
+    """The convolutional decoder, and bins of depth for each of its cells."""
+
+    def _add_layers(self, config: ModelConfig) -> None:
+        self.decoder = Decoder(config)
+        self.bins = nn.Conv2d(config.decoder_channels[-1], config.num_bins, 1)
+
+    def _weights(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        weights: Tensor = self.bins(self.decoder(features_BPF, grid))
+        return weights
+
+
+HEADS: dict[tuple[str, str], type[nn.Module]] = {
+    ("segmentation", "linear"): SegmentationHead,
+    ("segmentation", "conv"): ConvSegmentationHead,
+    ("depth", "linear"): DepthHead,
+    ("depth", "conv"): ConvDepthHead,
+}
+
+
+def make_head(config: ModelConfig) -> nn.Module:
+    """The head of a dense task, called with features (B, P, F), their grid and the size of the maps."""
+    return HEADS[config.task, config.decoder](config)

@@ -5,7 +5,7 @@ B batch, P patches, T latent tokens, D model width, K classes, F feature channel
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ from adapcli.errors import UsageError
 from adapcli.model.attention import Attention, KeysValues, group_ends
 from adapcli.model.config import ModelConfig
 from adapcli.model.flex import flex_mask
-from adapcli.model.heads import DepthHead, SegmentationHead
+from adapcli.model.heads import make_head
 from adapcli.model.initialise import initialise
 from adapcli.model.layers import Block, CrossBlock, LearnedToken, OutputAdapter, PatchEmbed, PatchQueries
 from adapcli.model.preprocessing import Preprocessing
@@ -32,12 +32,14 @@ class Output:
     """What one call answers; None where the model has no such output.
 
     logits (B, K); features (B, P, F); maps (B, K, height, width) class logits or (B, 1, height, width)
-    metres; depth (B,) int64, the block after which each sample was read out.
+    metres; coarse: what maps are resized from (`heads`), which tells how sure they are; depth (B,) int64, the
+    block after which each sample was read out.
     """
 
     logits: Tensor | None = None
     features: Tensor | None = None
     maps: Tensor | None = None
+    coarse: Tensor | None = None
     depth: Tensor | None = None
 
 
@@ -89,8 +91,8 @@ class AdaPerceiver(nn.Module):
             self.output_latents_feat = PatchQueries(d)
             self.write_head_feat = CrossBlock(config)
             self.output_adapter_feat = OutputAdapter(config, config.output_feat_dim, use_ffn=True)
-        if task in ("segmentation", "depth"):
-            self.head = SegmentationHead(config) if task == "segmentation" else DepthHead(config)
+        if config.is_dense:
+            self.head = make_head(config)
 
     @property
     def full_configuration(self) -> Configuration:
@@ -203,7 +205,7 @@ class AdaPerceiver(nn.Module):
         if self.config.classifies:
             logits = self.adapt(self.write_token(z, self.rotation(z.shape[1])))
         dense = self.write_dense(z, patches, size=size)
-        return Output(logits=logits, features=dense.features, maps=dense.maps, depth=depth)
+        return replace(dense, logits=logits, depth=depth)
 
     def write_dense(
         self, z: Tensor, patches: Tensor, *, size: tuple[int, int], queries: Tensor | None = None
@@ -219,7 +221,8 @@ class AdaPerceiver(nn.Module):
         if self.config.task in ("features", "distillation") or queries is not None:
             return Output(features=features)
         grid = (size[0] // self.config.patch_size, size[1] // self.config.patch_size)
-        return Output(features=features, maps=self.head(features, grid, size))
+        coarse = self.head.coarse(features, grid)
+        return Output(features=features, maps=self.head.resized(coarse, size), coarse=coarse)
 
     def _features(self, asked: Tensor, z: Tensor, rope: Tensor) -> Tensor:
         features: Tensor
