@@ -3,6 +3,8 @@
 B batch, P patches, F feature channels, C channels of the decoder, K classes or depth bins.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, layer_norm
@@ -31,7 +33,23 @@ class ChannelNorm(nn.Module):
         return layer_norm(last, last.shape[-1:], self.weight, self.bias, LAYER_NORM_EPS).permute(0, 3, 1, 2)
 
 
-class SegmentationHead(nn.Module):
+class Head(nn.Module):
+    """What every head of a dense task does: maps at whatever resolution it works at, resized to the image."""
+
+    def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What the maps are resized from, and what tells how sure they are."""
+        raise NotImplementedError
+
+    def resized(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """The maps (B, ..., height, width)."""
+        return interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+
+    def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """The maps: class logits (B, K, height, width), or metres (B, 1, height, width)."""
+        return self.resized(self.coarse(features_BPF, grid), size)
+
+
+class SegmentationHead(Head):
     """The linear probe: normalise, classify each patch, resize to the image (method: segmentation)."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -46,16 +64,8 @@ class SegmentationHead(nn.Module):
         logits: Tensor = self.conv_seg(self.bn(_as_image(features_BPF, grid)))
         return logits
 
-    def resized(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
-        """Class logits (B, K, height, width)."""
-        return interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
-    def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Class logits (B, K, height, width)."""
-        return self.resized(self.coarse(features_BPF, grid), size)
-
-
-class DepthHead(nn.Module):
+class DepthHead(Head):
     """Depth as the expectation over bins spaced linearly between the nearest and the farthest distance."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -67,17 +77,27 @@ class DepthHead(nn.Module):
         assert config.output_feat_dim is not None
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_bins, 3, padding=1)
 
-    def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Metres (B, 1, height, width), float32 at least; clamped to the range in evaluation."""
+    def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Metres and the bins' standard deviation around them, (B, 2, rows, columns), float32 at least.
+
+        The metres are clamped to the range in evaluation; gradients flow through them alone.
+        """
         weight = wide(self._weights(features_BPF, grid)).relu() + 0.1
         bins = torch.linspace(
             self.nearest, self.farthest, weight.shape[1], device=weight.device, dtype=weight.dtype
         )
         with as_written(weight.device):
-            metres = torch.einsum("bkij,k->bij", weight / weight.sum(1, keepdim=True), bins)[:, None]
+            share = weight / weight.sum(1, keepdim=True)
+            metres = torch.einsum("bkij,k->bij", share, bins)
+            with torch.no_grad():
+                variance = (share * (bins**2)[:, None, None]).sum(1) - metres**2
         if not self.training:
             metres = metres.clamp(self.nearest, self.farthest)
-        return interpolate(metres, size=size, mode="bilinear", align_corners=False)
+        return torch.stack((metres, variance.clamp_min(0).sqrt()), 1)
+
+    def resized(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """Metres (B, 1, height, width)."""
+        return super().resized(coarse[:, :1], size)
 
     def _weights(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         """How much each bin counts, before it is made positive: (B, K, rows, columns)."""
@@ -98,9 +118,7 @@ class Decoder(nn.Module):
         assert config.output_feat_dim is not None
         channels = (config.output_feat_dim, *config.decoder_channels)
         self.norm = ChannelNorm(channels[0])
-        self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.norms = nn.ModuleList(ChannelNorm(count) for count in channels[1:])
 
     def forward(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -113,7 +131,7 @@ class Decoder(nn.Module):
         return x
 
 
-class ConvSegmentationHead(nn.Module):
+class ConvSegmentationHead(Head):
     """The convolutional decoder, and a class for each of its cells."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -122,10 +140,10 @@ class ConvSegmentationHead(nn.Module):
         self.decoder = Decoder(config)
         self.classes = nn.Conv2d(config.decoder_channels[-1], config.num_classes, 1)
 
-    def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """Class logits (B, K, height, width)."""
-        logits = self.classes(self.decoder(features_BPF, grid))
-        return interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Class logits of each cell, (B, K, rows, columns)."""
+        logits: Tensor = self.classes(self.decoder(features_BPF, grid))
+        return logits
 
 
 class ConvDepthHead(DepthHead):
@@ -140,7 +158,7 @@ class ConvDepthHead(DepthHead):
         return weights
 
 
-HEADS: dict[tuple[str, str], type[nn.Module]] = {
+HEADS: dict[tuple[str, str], type[Head]] = {
     ("segmentation", "linear"): SegmentationHead,
     ("segmentation", "conv"): ConvSegmentationHead,
     ("depth", "linear"): DepthHead,
@@ -148,6 +166,6 @@ HEADS: dict[tuple[str, str], type[nn.Module]] = {
 }
 
 
-def make_head(config: ModelConfig) -> nn.Module:
+def make_head(config: ModelConfig) -> Head:
     """The head of a dense task, called with features (B, P, F), their grid and the size of the maps."""
     return HEADS[config.task, config.decoder](config)
