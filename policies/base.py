@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -22,7 +22,8 @@ from policies.errors import AdapError, FileError, UsageError
 from policies.files import read_json, write_bytes, write_json
 from policies.grid import Grid
 from policies.objective import Choice, Objective
-from policies.table import OutcomeTable
+from policies.table import OutcomeTable, recalibration
+from policies.table.recalibration import Recalibration
 
 SCHEMA_VERSION = 1
 FORMAT = "adap-policy"
@@ -64,6 +65,24 @@ class Policy(Protocol):
 
     def select(self, table: OutcomeTable, rows: IntArray) -> Decision:
         """Decide for the samples at `rows`, each on its own: neighbours never change a decision."""
+
+
+@runtime_checkable
+class OneLook(Protocol):
+    """A policy that sees a sample once, whatever its price: a family of them looks once for all."""
+
+    @property
+    def shared(self) -> object:
+        """What `look` depends on: the same object in all members that see the same."""
+
+    def look(self, table: OutcomeTable, rows: IntArray) -> Any:
+        """What is seen of the samples at `rows`."""
+
+    def best(self, seen: Any) -> IntArray:
+        """Configurations (n,) for what was seen."""
+
+    def overhead_flops(self, table: OutcomeTable) -> int:
+        """What every decision costs beyond the chosen configuration."""
 
 
 @runtime_checkable
@@ -200,7 +219,7 @@ def save(
     overwrite: bool = False,
     certificate: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `policy.safetensors` and, last, `policy.json` into `folder`.
+    """Write `policy.safetensors`, the grid's recalibration, if any, and, last, `policy.json` into `folder`.
 
     certificate: of what is guaranteed of this policy, kept with it. Raises UsageError if a policy is there
     already and `overwrite` is not set.
@@ -211,6 +230,8 @@ def save(
     arrays = {name: np.ascontiguousarray(array) for name, array in policy.arrays().items()}
     blob = dump_arrays(arrays)
     write_bytes(folder / ARRAYS_NAME, blob)
+    if policy.grid.recalibration is not None:
+        policy.grid.recalibration.save(folder)
     content = _description(policy, hashlib.sha256(blob).hexdigest())
     if certificate is not None:
         content["certificate"] = {**certificate, "policy_sha256": _digest(content)}
@@ -244,11 +265,12 @@ class Stored:
     path: Path
     content: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
+    recalibration: Recalibration | None = None
 
     def restore(self, cls: type[StoredPolicy]) -> StoredPolicy:
         """Rebuild the policy; FileError if a field is missing or does not fit."""
         try:
-            grid = Grid.from_dict(self.content["grid"])
+            grid = replace(Grid.from_dict(self.content["grid"]), recalibration=self.recalibration)
             policy = cls.restore(
                 grid, str(self.content["name"]), dict(self.content["parameters"]), self.arrays
             )
@@ -260,13 +282,17 @@ class Stored:
             raise FileError(f"{self.path}: feature_names do not fit the policy's parameters")
         return policy
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides: what else is kept with a policy names it."""
+        return _digest({name: value for name, value in self.content.items() if name != "certificate"})
+
     def certificate(self) -> dict[str, Any] | None:
         """The certificate kept with the policy, if any; FileError if it was made for another policy."""
-        rest = {name: value for name, value in self.content.items() if name != "certificate"}
         found = self.content.get("certificate")
         if found is None:
             return None
-        if not isinstance(found, dict) or found.get("policy_sha256") != _digest(rest):
+        if not isinstance(found, dict) or found.get("policy_sha256") != self.digest:
             raise FileError(
                 f"{self.path}: the certificate does not belong to this policy", "train the policy again"
             )
@@ -274,7 +300,7 @@ class Stored:
 
 
 def read(folder: str | Path) -> Stored:
-    """Read the two files of a kept policy. Nothing in them can be executed.
+    """Read the files of a kept policy. Nothing in them can be executed.
 
     Raises FileError for anything that `save` did not write, a Stable-Baselines3 archive among them.
     """
@@ -290,7 +316,18 @@ def read(folder: str | Path) -> Stored:
     if content.get("schema_version") != SCHEMA_VERSION:
         version = content.get("schema_version")
         raise FileError(f"{path}: schema_version {version!r}, this version reads {SCHEMA_VERSION}")
-    return Stored(path, content, _read_arrays(folder / ARRAYS_NAME, content.get("arrays_sha256")))
+    arrays = _read_arrays(folder / ARRAYS_NAME, content.get("arrays_sha256"))
+    return Stored(path, content, arrays, _read_recalibration(folder, content))
+
+
+def _read_recalibration(folder: Path, content: Mapping[str, Any]) -> Recalibration | None:
+    """What the grid's fingerprints tell of; nothing where there is no grid, which is refused later."""
+    grid = content.get("grid")
+    fingerprints = grid.get("fingerprints") if isinstance(grid, dict) else None
+    rows = grid.get("configurations") if isinstance(grid, dict) else None
+    if not isinstance(fingerprints, dict) or not isinstance(rows, list):
+        return None
+    return recalibration.load(folder, fingerprints, len(rows))
 
 
 def _refuse_file(path: Path) -> None:

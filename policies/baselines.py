@@ -136,16 +136,30 @@ class SameAnswerOracle:
     """The cheapest configuration that answers as the full one does: the honest ceiling, it reads no label.
 
     tolerance: how far below 1 an agreement still counts as the same answer, for dense tasks.
+    reference: the position of another configuration to answer as; the table then needs predictions.
     """
 
     tolerance: float = 0.0
+    reference: int | None = None
     name: str = "same-answer oracle"
 
     def select(self, table: OutcomeTable, rows: IntArray) -> Decision:
-        """See policies.base.Policy."""
+        """See policies.base.Policy. UsageError for another reference on a table without predictions."""
+        if self.reference is not None and self.reference != table.full:
+            return paid_once(table, self._as_reference(table, rows, self.reference))
         same = np.asarray(table.agreement[rows]) >= 1 - self.tolerance
         same[:, table.full] = True
         return paid_once(table, cheapest_of(same, table.cost_flops))
+
+    def _as_reference(self, table: OutcomeTable, rows: IntArray, reference: int) -> IntArray:
+        """Only what costs as much as the reference or less is looked at."""
+        if table.prediction is None:
+            raise UsageError("the same answer as another configuration: the table has no predictions")
+        order = np.argsort(table.cost_flops, kind="stable")
+        order = order[table.cost_flops[order] <= table.cost_flops[reference]]
+        answers = np.asarray(table.prediction[rows])
+        same = answers[:, order] == answers[:, [reference]]
+        return np.asarray(order[same.argmax(axis=1)], dtype=np.int64)
 
 
 def cheapest_of(allowed: npt.NDArray[np.bool_], cost_flops: FloatArray) -> IntArray:

@@ -112,6 +112,11 @@ class MixerPolicy:
             seen[part] = self.mixer.look(self.scale(inputs[part]))
         return seen
 
+    @property
+    def shared(self) -> object:
+        """See policies.base.OneLook."""
+        return self.mixer
+
     def look(self, table: OutcomeTable, rows: IntArray) -> Floats:
         """What the mixer sees of some samples, (n, E), whatever the price; FileError as `select`."""
         starts = range(0, len(rows), CHUNK)

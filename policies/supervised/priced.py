@@ -94,6 +94,15 @@ class Priced:
             chosen[part] = self.best(predicted)
         return chosen
 
+    @property
+    def shared(self) -> object:
+        """See policies.base.OneLook."""
+        return self.predictor
+
+    def look(self, table: OutcomeTable, rows: IntArray) -> FloatArray:
+        """Predicted scores (n, K) of some samples, whatever the price; FileError as `select`."""
+        return self.predict(self.seen(table, rows))
+
     def overhead_flops(self, table: OutcomeTable) -> int:
         """What every decision costs on this table: features and the policy's own computation."""
         return self.own_flops + (table.feature_flops if self.feature_names else 0)
