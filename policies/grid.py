@@ -9,6 +9,7 @@ import numpy as np
 
 from policies.errors import FileError, UsageError
 from policies.table import OutcomeTable
+from policies.table.recalibration import FINGERPRINT, Recalibration
 from policies.table.schema import id_columns
 
 
@@ -17,7 +18,9 @@ class Grid:
     """The configurations a policy was made for, and what the outcomes were made from.
 
     columns: names of the identifying columns; configurations: one tuple of their values each; cost_flops:
-    their costs; feature_flops: what the features cost; fingerprints: as in the table's meta.
+    their costs; feature_flops: what the features cost; fingerprints: as in the table's meta; recalibration:
+    with which their outcomes were made from logits, and must be where the policy is used; its digest is among
+    the fingerprints.
     """
 
     columns: tuple[str, ...]
@@ -25,6 +28,7 @@ class Grid:
     cost_flops: tuple[float, ...]
     feature_flops: float = 0.0
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    recalibration: Recalibration | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, table: OutcomeTable) -> "Grid":
@@ -38,6 +42,7 @@ class Grid:
             cost_flops=tuple(map(float, table.cost_flops)),
             feature_flops=float(table.feature_flops),
             fingerprints={name: _text(value) for name, value in fingerprints.items()},
+            recalibration=table.recalibration,
         )
 
     def __len__(self) -> int:
@@ -60,9 +65,10 @@ class Grid:
             found.append(self._first_difference(other))
         elif not np.allclose(self.cost_flops, other.cost_flops, rtol=1e-9, atol=0):
             found.append("cost_flops of the same configurations")
-        mine, theirs = self.fingerprints.get("checkpoint"), other.fingerprints.get("checkpoint")
-        if mine != theirs:
-            found.append(f"checkpoint {_short(mine)} / {_short(theirs)}")
+        for name, absent in (("checkpoint", "unknown"), (FINGERPRINT, "none")):
+            mine, theirs = self.fingerprints.get(name), other.fingerprints.get(name)
+            if mine != theirs:
+                found.append(f"{name} {_short(mine, absent)} / {_short(theirs, absent)}")
         return found
 
     def _first_difference(self, other: "Grid") -> str:
@@ -94,7 +100,7 @@ class Grid:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Grid":
-        """From JSON. Raises KeyError, TypeError or ValueError for what is not a grid."""
+        """From JSON, without a recalibration. KeyError, TypeError or ValueError for what is not a grid."""
         grid = cls(
             columns=tuple(map(str, content["columns"])),
             configurations=tuple(tuple(row) for row in content["configurations"]),
@@ -113,5 +119,5 @@ def _text(fingerprint: object) -> str:
     return fingerprint if isinstance(fingerprint, str) else json.dumps(fingerprint, sort_keys=True)
 
 
-def _short(fingerprint: str | None) -> str:
-    return fingerprint[:12] if fingerprint else "unknown"
+def _short(fingerprint: str | None, absent: str) -> str:
+    return fingerprint[:12] if fingerprint else absent

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from policies.errors import FileError, UsageError
 from policies.table import schema, storage, validation
+from policies.table.recalibration import Recalibration
 from policies.table.schema import Array
 
 
@@ -33,6 +34,7 @@ class OutcomeTable:
     samples: N rows; sample_id (distinct), target, split (fit, tune, calibration or test).
     patches: (N, P', E) float16 or None.   latency: rows per configuration, batch, device, ... or None.
     meta: schema version, names, fingerprints, conventions of cost, seed, versions; JSON values only.
+    recalibration: with which all outcomes were made from logits; None: from logits as they are.
     """
 
     configs: pd.DataFrame
@@ -50,6 +52,7 @@ class OutcomeTable:
     patches: Array | None
     latency: pd.DataFrame | None
     meta: dict[str, Any]
+    recalibration: Recalibration | None = None
 
     @classmethod
     def from_arrays(
@@ -70,6 +73,7 @@ class OutcomeTable:
         patches: ArrayLike | None = None,
         latency: pd.DataFrame | None = None,
         meta: Mapping[str, Any] | None = None,
+        recalibration: Recalibration | None = None,
     ) -> "OutcomeTable":
         """Build and validate a table in memory.
 
@@ -102,6 +106,7 @@ class OutcomeTable:
             patches=None if patches is None else np.asarray(patches, np.float16),
             latency=latency,
             meta=dict(meta or {}),
+            recalibration=recalibration,
         )
         table.validate()
         return replace(table, meta=storage.meta_of(table))

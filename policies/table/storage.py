@@ -10,7 +10,7 @@ import pandas as pd
 
 from policies.errors import FileError
 from policies.files import ArrayFile, atomic_folder, read_csv, read_json, write_csv, write_json
-from policies.table import schema, validation
+from policies.table import recalibration, schema, validation
 
 if TYPE_CHECKING:
     from policies.table.outcome import OutcomeTable
@@ -42,7 +42,7 @@ def meta_of(table: "OutcomeTable") -> dict[str, Any]:
     own = own_meta(
         table.configs, table.signal_names, table.feature_names, table.feature_flops, table.arrays()
     )
-    return as_json({**table.meta, **own})
+    return as_json(recalibration.stamped({**table.meta, **own}, table.recalibration))
 
 
 def as_json(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +69,8 @@ def write(table: "OutcomeTable", folder: Path, *, overwrite: bool) -> None:
     table.validate()
     with atomic_folder(folder, overwrite=overwrite) as scratch:
         write_frames(scratch, table.configs, table.increment_flops, table.latency)
+        if table.recalibration is not None:
+            table.recalibration.save(scratch)
         write_csv(scratch / SAMPLES, table.samples)
         for name, array in table.arrays().items():
             file = ArrayFile.create(scratch / f"{name}.npy", array.shape, array.dtype)
@@ -93,6 +95,8 @@ def read(folder: Path, *, check: bool) -> dict[str, Any]:
         "feature_flops": meta["feature_flops"],
         "meta": meta,
     }
+    kept = recalibration.load(folder, meta.get("fingerprints", {}), len(fields["configs"]))
+    fields["recalibration"] = kept
     missing = [name for name in meta["id_columns"] if name not in fields["configs"].columns]
     if missing:
         raise FileError(f"{folder}: configs: column {missing[0]} is missing")
@@ -116,6 +120,7 @@ def check_frames(fields: Mapping[str, Any], source: str) -> None:
         validation.check_names(fields[f"{what}_names"], f"{what}s", source)
     if not fields["feature_flops"] >= 0:
         raise FileError(f"{source}: feature_flops: {fields['feature_flops']} is not a cost")
+    validation.check_recalibration(fields["recalibration"], len(fields["configs"]), fields["meta"], source)
 
 
 def _check_files(files: dict[str, ArrayFile], fields: dict[str, Any], source: str, *, values: bool) -> None:

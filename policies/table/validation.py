@@ -8,6 +8,7 @@ import pandas as pd
 
 from policies.errors import FileError
 from policies.table import schema
+from policies.table.recalibration import Recalibration
 from policies.table.schema import Array
 
 BLOCK_VALUES = 1 << 22
@@ -76,6 +77,20 @@ def check_names(names: Sequence[str], what: str, source: str) -> None:
     """FileError unless the names are distinct."""
     if len(set(names)) != len(names):
         raise FileError(f"{source}: two {what} have the same name: {', '.join(names)}")
+
+
+def check_recalibration(
+    recalibration: Recalibration | None, n_configs: int, meta: Mapping[str, Any], source: str
+) -> None:
+    """FileError unless there is none, or one row per configuration with a bias for each class known."""
+    if recalibration is None:
+        return
+    names = meta.get("class_names") or range(recalibration.n_classes)
+    if len(recalibration) != n_configs or recalibration.n_classes != len(names):
+        raise FileError(
+            f"{source}: recalibration of {len(recalibration)} configurations and {recalibration.n_classes} "
+            f"classes, the table has {n_configs} and {len(names)}"
+        )
 
 
 def expected_shapes(

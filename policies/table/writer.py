@@ -25,8 +25,10 @@ from policies.files import (
     write_csv,
     write_json,
 )
+from policies.table import recalibration as kept_with
 from policies.table import schema, storage, validation
 from policies.table.outcome import OutcomeTable
+from policies.table.recalibration import Recalibration
 
 LEDGER, PLAN = "ledger", "plan.json"
 
@@ -67,11 +69,13 @@ class OutcomeTableWriter:
         prediction_dtype: str = "int16",
         patches_shape: tuple[int, int] | None = None,
         latency: pd.DataFrame | None = None,
+        recalibration: Recalibration | None = None,
         overwrite: bool = False,
     ) -> "OutcomeTableWriter":
         """Begin a table of `n_samples` rows at `folder`, in chunks of `chunk` rows.
 
-        `classes` False leaves out prediction and nll. Nothing at `folder` changes before `finish`. Raises
+        `classes` False leaves out prediction and nll; `recalibration`: with which outcomes are made from logits.
+        Nothing at `folder` changes before `finish`. Raises
         UsageError if a table, finished or not, is there and `overwrite` is not given, and FileError for bad
         configs or costs.
         """
@@ -81,6 +85,7 @@ class OutcomeTableWriter:
         configs, increments = configs.reset_index(drop=True), np.asarray(increment_flops, np.float64)
         validation.check_configs(configs, str(folder))
         validation.check_increments(increments, len(configs), str(folder))
+        validation.check_recalibration(recalibration, len(configs), meta, str(folder))
         for names, what in ((signal_names, "signals"), (feature_names, "features")):
             validation.check_names(names, what, str(folder))
         shapes = validation.expected_shapes(
@@ -97,7 +102,9 @@ class OutcomeTableWriter:
             own = storage.own_meta(
                 configs, tuple(signal_names), tuple(feature_names), int(feature_flops), files
             )
-            content = storage.as_json({**meta, **own})
+            if recalibration is not None:
+                recalibration.save(scratch)
+            content = storage.as_json(kept_with.stamped({**meta, **own}, recalibration))
             write_json(scratch / LEDGER / PLAN, {"n_samples": n_samples, "chunk": chunk, "meta": content})
         return cls(folder, read_json(partial_folder(folder) / LEDGER / PLAN))
 
@@ -122,6 +129,7 @@ class OutcomeTableWriter:
         _refuse_other(plan, meta or {}, n_samples, folder)
         if configs is not None:
             _refuse_other_configs(partial_folder(folder), configs)
+        kept_with.begun(folder, partial_folder(folder))  # refuses a damaged one
         writer = cls(folder, plan)
         writer._verify()
         return writer
