@@ -216,6 +216,8 @@ def _other_task(model: AdaPerceiver, found: Mapping[str, Any]) -> str:
     """A hint when the weights are plainly those of another task than the config's."""
     marks = {
         "head.bn.weight": "segmentation",
+        "head.classes.weight": "segmentation",
+        "head.bins.weight": "depth",
         "head.conv_seg.weight": "depth",
         "write_head_feat.src_norm.weight": "distillation",
         "output_latents.proj.weight": "features",

@@ -22,7 +22,9 @@ class ModelConfig(BaseModel):
     `widths` and `embed_dim` are in embedding units; an FFN of width w has `hidden(w) = int(w * ffn_ratio)`
     units. `token_granularities` are the token counts trained for; they also delimit the groups of the block
     mask. `block_widths` are the widths whose units each block holds, where an extracted model holds fewer
-    than embed_dim's; a block that is asked for more runs all it has.
+    than embed_dim's; a block that is asked for more runs all it has. `decoder`: what makes maps of a dense
+    task's features: the published linear probe, or convolutions that double the grid `decoder_stages` times
+    and begin with `decoder_dim` channels, halved at each doubling.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
@@ -53,6 +55,9 @@ class ModelConfig(BaseModel):
     num_bins: Annotated[int, Field(ge=2, le=65_536)] = 256
     min_depth: Annotated[float, Field(gt=0, le=1e6)] = 0.001
     max_depth: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    decoder: Literal["linear", "conv"] = "linear"
+    decoder_dim: Size = 256
+    decoder_stages: Annotated[int, Field(ge=0, le=6)] = 2
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
@@ -85,6 +90,11 @@ class ModelConfig(BaseModel):
             (self.num_classes is not None or not needs_classes, f"num_classes: needed for {self.task}"),
             (self.output_feat_dim is not None or self.task == "classification", "output_feat_dim: needed"),
             (self.min_depth < self.max_depth, "min_depth: not below max_depth"),
+            (self.decoder == "linear" or self.is_dense, f"decoder: a {self.task} model draws no maps"),
+            (
+                self.decoder == "linear" or self.decoder_dim >> self.decoder_stages >= 1,
+                f"decoder_dim {self.decoder_dim}: no channel left after {self.decoder_stages} halvings",
+            ),
             (self._parameters() <= MAX_PARAMETERS, f"sizes: more than {MAX_PARAMETERS:.0e} parameters"),
         ]
         return [text for holds, text in checks if not holds]
@@ -93,6 +103,8 @@ class ModelConfig(BaseModel):
         d, grid = self.embed_dim, self.image_size // self.patch_size
         per_block = 4 * d * d + 3 * d * self.hidden(d)
         outputs = d * max(self.num_classes or 0, self.output_feat_dim or 0)
+        if self.decoder == "conv":
+            outputs += 9 * self.decoder_dim * ((self.output_feat_dim or 0) + self.decoder_dim)
         return (
             (self.depth + 4) * per_block
             + self.in_channels * self.patch_size**2 * d
@@ -119,6 +131,16 @@ class ModelConfig(BaseModel):
     def classifies(self) -> bool:
         """Whether the model answers with the class of an image, written into one learned token."""
         return self.task in ("classification", "distillation")
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the model answers with a map: a value for every pixel."""
+        return self.task in ("segmentation", "depth")
+
+    @property
+    def decoder_channels(self) -> tuple[int, ...]:
+        """Of the convolutional decoder: channels before the first doubling of the grid, and after each."""
+        return tuple(self.decoder_dim >> stage for stage in range(self.decoder_stages + 1))
 
     @property
     def head_dim(self) -> int:
@@ -161,9 +183,11 @@ class ModelConfig(BaseModel):
                 raise UsageError(f"width {width}: not allowed", f"allowed: up to {self.widest}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON. Whole models have no `block_widths`, as before there were others."""
-        whole = {"block_widths"} if self.block_widths is None else set()
-        return self.model_dump(mode="json", exclude=whole)
+        """Plain data, ready for JSON. What is newer than the format is left out where it says nothing."""
+        silent = {"block_widths"} if self.block_widths is None else set()
+        if self.decoder == "linear":
+            silent |= {"decoder", "decoder_dim", "decoder_stages"}
+        return self.model_dump(mode="json", exclude=silent)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":

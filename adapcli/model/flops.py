@@ -9,6 +9,7 @@ Two conventions, never mixed:
 - executed: `readout="folded", attention="block"`: what this project runs. Tables and policies use this one.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -253,8 +254,22 @@ def _written_token(config: ModelConfig, tokens: int, readout: Readout) -> int:
 
 
 def _head(config: ModelConfig, patches: int) -> int:
+    features, classes = config.output_feat_dim or 0, config.num_classes or 0
+    if not config.is_dense:
+        return 0
+    # The expectation over bins is a product with each of them.
+    if config.decoder == "conv":
+        cells = patches * 4**config.decoder_stages
+        last = config.decoder_channels[-1]
+        answers = last * classes if config.task == "segmentation" else (last + 1) * config.num_bins
+        return _decoder(config, patches) + cells * answers
     if config.task == "segmentation":
-        return patches * (config.output_feat_dim or 0) * (config.num_classes or 0)
-    if config.task == "depth":
-        return 16 * patches * config.num_bins * ((config.output_feat_dim or 0) * 9 + 1)
-    return 0
+        return patches * features * classes
+    return 16 * patches * config.num_bins * (features * 9 + 1)
+
+
+def _decoder(config: ModelConfig, patches: int) -> int:
+    """Of every stage: a 3 x 3 convolution on a grid of 4 times as many cells as the one before."""
+    channels = (config.output_feat_dim or 0, *config.decoder_channels)
+    pairs = pairwise(channels)
+    return sum(patches * 4**stage * 9 * a * b for stage, (a, b) in enumerate(pairs))

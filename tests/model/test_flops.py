@@ -34,8 +34,13 @@ def model_configs(draw):
     dim = heads * draw(st.sampled_from((2, 4, 6)))
     longest = draw(st.integers(2, 9))
     patch = draw(st.integers(2, 4))
+    task = draw(st.sampled_from(TASKS))
+    dense = task in ("segmentation", "depth")
     return ModelConfig(
-        task=draw(st.sampled_from(TASKS)),
+        task=task,
+        decoder=draw(st.sampled_from(("linear", "conv"))) if dense else "linear",
+        decoder_dim=draw(st.integers(4, 9)),
+        decoder_stages=draw(st.integers(0, 2)),
         embed_dim=dim,
         num_heads=heads,
         depth=draw(st.integers(1, 3)),
