@@ -1,15 +1,17 @@
 """Choosing a configuration as an environment: one sample, one choice, one reward (Gymnasium).
 
-    import gymnasium, policies.env
-    env = gymnasium.make("adap/OneShot-v0", table=table, lambda_=0.3)
+    import gymnasium, policies.gym
+    env = gymnasium.make("adap/Configure-v0", table=table, lambda_=0.3)
 
-Observation: the sample's features, standardised. Action: a configuration. Reward: score - lambda x cost /
-cost of the full configuration, where cost includes the features and the policy's own network. Everything is
-looked up in the outcome table; no model runs. An environment that looks at answers before going on
-("adap/Anytime-v0") would be registered beside this one.
+Observation: the sample's features, standardised and cut to [-10, 10]; with a range of prices, log lambda as 8
+hat functions behind them. Action: a configuration, or with actions="factored" a level on each axis. Reward:
+score - lambda x cost / cost of the full configuration, where cost includes the features. An episode is one
+step. Everything is looked up in the outcome table; no model runs. `policies.anytime.env` looks at answers
+before it goes on.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -32,8 +34,6 @@ from policies.encoding import (
 from policies.errors import UsageError
 from policies.table import OutcomeTable
 
-ONE_SHOT = "adap/OneShot-v0"
-
 
 class Episodes(NamedTuple):
     """n episodes at their start: which samples, at which price, and what is seen of them (n, D)."""
@@ -44,7 +44,7 @@ class Episodes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OneShot:
+class Configure:
     """The task itself, for any number of episodes at once; both environments are thin shells around it.
 
     features: (n, F) standardised; score: (n, C); cost_share: (C,) cost over the full configuration's, all
@@ -67,7 +67,7 @@ class OneShot:
         lambda_: float | tuple[float, float] | Prices = 0.1,
         actions: ActionKind = "discrete",
         overhead_flops: float | None = None,
-    ) -> "OneShot":
+    ) -> "Configure":
         """The task on one split; features are standardised by the fit split.
 
         lambda_: a price, or the range that each episode's is drawn from (uniform in the logarithm).
@@ -114,22 +114,30 @@ class OneShot:
         return self.score[episodes.rows, chosen] - episodes.lambda_ * self.cost_share[chosen]
 
 
-class OneShotEnv(gymnasium.Env[Any, Any]):
-    """`adap/OneShot-v0`: an episode is one sample and one choice. Arguments as in `OneShot.of`."""
+def opened(table: OutcomeTable | str | Path) -> OutcomeTable:
+    """The table itself, or the one in a folder; FileError as `OutcomeTable.load`."""
+    return table if isinstance(table, OutcomeTable) else OutcomeTable.load(table)
+
+
+class ConfigureEnv(gymnasium.Env[Any, Any]):
+    """`adap/Configure-v0`: an episode is one sample and one choice. Arguments as in `Configure.of`.
+
+    table: an outcome table, or the folder of one.
+    """
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
-        table: OutcomeTable,
+        table: OutcomeTable | str | Path,
         *,
         split: str = "fit",
         lambda_: float | tuple[float, float] = 0.1,
         actions: ActionKind = "discrete",
         overhead_flops: float | None = None,
     ) -> None:
-        self.task = OneShot.of(
-            table, split=split, lambda_=lambda_, actions=actions, overhead_flops=overhead_flops
+        self.task = Configure.of(
+            opened(table), split=split, lambda_=lambda_, actions=actions, overhead_flops=overhead_flops
         )
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
@@ -150,7 +158,3 @@ class OneShotEnv(gymnasium.Env[Any, Any]):
 
     def _info(self) -> dict[str, Any]:
         return {"row": int(self._episode.rows[0]), "lambda": float(self._episode.lambda_[0])}
-
-
-if ONE_SHOT not in gymnasium.registry:
-    gymnasium.register(id=ONE_SHOT, entry_point="policies.env:OneShotEnv")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from policies import base
 from policies.anytime.gate import Gate, train_gate
+from policies.anytime.network import KINDS as ANYTIME_KINDS
+from policies.anytime.network import AnytimeNetwork
 from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
 from policies.objective import Objective
-from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, train_reinforce
+from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, train_anytime, train_reinforce
 from policies.rl import train as train_by_reinforcement
 from policies.supervised import ALGORITHMS as FULL_FEEDBACK
 from policies.supervised import Priced, train_knn, train_linear, train_supervised
@@ -43,7 +45,10 @@ _KINDS: dict[str, type[StoredPolicy]] = {
     **dict.fromkeys(FULL_FEEDBACK, Priced),
     "reinforce": MixerPolicy,
     **dict.fromkeys(ALGORITHMS, NetworkPolicy),
+    **dict.fromkeys(ANYTIME_KINDS, AnytimeNetwork),
 }
+ENVIRONMENTS: dict[str, Trainer] = {"configure": train_by_reinforcement, "anytime": train_anytime}
+"""What ppo, a2c and dqn learn in; the first unless another is asked for."""
 
 
 def names() -> list[str]:
@@ -51,16 +56,17 @@ def names() -> list[str]:
     return list(_TRAINERS)
 
 
-def options(algo: str) -> list[str]:
-    """The options of an algorithm. UsageError if it is not known."""
+def options(algo: str, env: str | None = None) -> list[str]:
+    """The options of an algorithm, in an environment. UsageError if one of them is not known."""
     fixed = {"table", "objective", "algo", "progress"}
-    return [name for name in signature(_trainer(algo)).parameters if name not in fixed]
+    return [name for name in signature(_trainer(algo, env)).parameters if name not in fixed]
 
 
 def train(
     algo: str,
     table: OutcomeTable,
     *,
+    env: str | None = None,
     lambda_: float | None = None,
     flops_target: float | None = None,
     max_drop: float | None = None,
@@ -75,16 +81,20 @@ def train(
     of score against the full configuration); by default max_drop=0.01. Other options are the algorithm's,
     see `options`; one that is None is left at its default.
 
+    env: what ppo, a2c and dqn learn in, "configure" (choose before looking, the default) or "anytime" (look,
+    go on or stop).
     promise: in place of a target, what the chosen policy must keep with confidence; the calibration split
     says whether it does, and the result holds a certificate. best_effort: also where it does not show.
 
     Raises UsageError for an unknown algorithm or option, InfeasibleError if nothing meets the target.
     """
-    trainer = _trainer(algo)
+    trainer = _trainer(algo, env)
     chosen = {name: value for name, value in given.items() if value is not None}
-    unknown = [name for name in chosen if name not in options(algo)]
+    known = options(algo, env)
+    unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise UsageError(f"{algo} has no option {unknown[0]}", f"it has: {', '.join(options(algo))}")
+        where = "" if env is None else f" in {env}"
+        raise UsageError(f"{algo}{where} has no option {unknown[0]}", f"it has: {', '.join(known)}")
     taken = signature(trainer).parameters
     chosen |= {key: value for key, value in (("algo", algo), ("progress", progress)) if key in taken}
     objective = Objective(lambda_, flops_target, promise.limit if promise else max_drop)
@@ -115,12 +125,24 @@ def load(path: str | Path, table: OutcomeTable | None = None) -> StoredPolicy:
     return policy
 
 
-def _trainer(algo: str) -> Trainer:
-    if algo in _TRAINERS:
+def _trainer(algo: str, env: str | None = None) -> Trainer:
+    if algo not in _TRAINERS:
+        raise UsageError(
+            f"algorithm {algo!r}: not known{did_you_mean(algo, names())}", f"allowed: {', '.join(names())}"
+        )
+    if env is None:
         return _TRAINERS[algo]
-    raise UsageError(
-        f"algorithm {algo!r}: not known{did_you_mean(algo, names())}", f"allowed: {', '.join(names())}"
-    )
+    if env not in ENVIRONMENTS:
+        close = did_you_mean(env, list(ENVIRONMENTS))
+        raise UsageError(f"env {env!r}: not known{close}", f"allowed: {', '.join(ENVIRONMENTS)}")
+    if algo not in ALGORITHMS:
+        raise UsageError(f"{algo} learns in no environment", f"those that do: {', '.join(ALGORITHMS)}")
+    return ENVIRONMENTS[env]
+
+
+def default_name(algo: str, env: str | None = None) -> str:
+    """What a policy is called unless it is given a name."""
+    return algo if env in (None, "configure") else f"{env}-{algo}"
 
 
 def did_you_mean(given: str, known: Sequence[str]) -> str:

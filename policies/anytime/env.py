@@ -1,6 +1,6 @@
 """Looking at answers and going on as an environment (Gymnasium).
 
-    import gymnasium, policies.anytime.env
+    import gymnasium, policies.gym
     env = gymnasium.make("adap/Anytime-v0", table=table, lambda_=(0.01, 1.0))
 
 An episode: a random sample at an entry configuration, whose cost is paid already. Actions are those of the
@@ -12,12 +12,13 @@ model runs.
 
 Observation, in this order: the present readout's signals, standardised per configuration; by how much they
 differ from those of the readout before on this path, in the same units (0 at the entry), and whether there
-was one; the place on each axis, 0 to 1; the cost so far as a share of the full one; with a range of prices,
-log lambda as 8 hat functions (`policies.encoding.Prices`).
+was one; the place, as hat functions along each axis (one per level, 8 at most); the cost so far as a share of
+the full one; with a range of prices, log lambda as 8 hat functions (`policies.encoding.Prices`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -30,10 +31,9 @@ from policies.anytime.seen import Sight
 from policies.anytime.soft import ScoreKind, Target, aimed, scores_of
 from policies.base import split_rows
 from policies.encoding import CLIP, PRICE_NODES, Prices
+from policies.env import opened
 from policies.errors import UsageError
 from policies.table import OutcomeTable
-
-ANYTIME = "adap/Anytime-v0"
 
 Singles = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -133,7 +133,7 @@ class Anytime:
 
     @property
     def observation_space(self) -> spaces.Box:
-        """A finite box, (2 S + axes + 2,) and 8 more with a range of prices."""
+        """A finite box, (2 S + P + 2,) and 8 more with a range of prices."""
         shown = PRICE_NODES if isinstance(self.prices, Prices) else 0
         return spaces.Box(-CLIP, CLIP, (self.sight.size + shown,), np.float32)
 
@@ -208,12 +208,15 @@ def _checked(entries: Sequence[int], lattice: Lattice) -> IntArray:
 
 
 class AnytimeEnv(gymnasium.Env[Any, Any]):
-    """`adap/Anytime-v0`: one episode at a time. Arguments as in `Anytime.of`."""
+    """`adap/Anytime-v0`: one episode at a time. Arguments as in `Anytime.of`.
+
+    table: an outcome table, or the folder of one.
+    """
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
-    def __init__(self, table: OutcomeTable, **given: Any) -> None:
-        self.task = Anytime.of(table, **given)
+    def __init__(self, table: OutcomeTable | str | Path, **given: Any) -> None:
+        self.task = Anytime.of(opened(table), **given)
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.render_mode = None
@@ -239,7 +242,3 @@ class AnytimeEnv(gymnasium.Env[Any, Any]):
             "lambda": float(self._walk.lambda_[0]),
             "cost_share": float(self._walk.cost[0]),
         }
-
-
-if ANYTIME not in gymnasium.registry:
-    gymnasium.register(id=ANYTIME, entry_point="policies.anytime.env:AnytimeEnv")

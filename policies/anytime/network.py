@@ -132,7 +132,7 @@ class AnytimeNetwork:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See policies.base.StoredPolicy."""
-        seen = {"mean": self.sight.mean, "per_unit": self.sight.per_unit, "level": self.sight.level}
+        seen = {"mean": self.sight.mean, "per_unit": self.sight.per_unit, "place": self.sight.place}
         return {"moves": self.moves, **seen, **self.network.arrays()}
 
     @classmethod
@@ -141,14 +141,14 @@ class AnytimeNetwork:
     ) -> Self:
         """See policies.base.StoredPolicy."""
         low, high = map(float, parameters["prices"])
-        mean, per_unit, level = (arrays[part].astype(np.float32) for part in ("mean", "per_unit", "level"))
+        mean, per_unit, place = (arrays[part].astype(np.float32) for part in ("mean", "per_unit", "place"))
         return cls(
             kind=str(parameters["algo"]),
             grid=grid,
             signal_names=tuple(map(str, parameters["signal_names"])),
             nodes=tuple(map(int, parameters["nodes"])),
             moves=arrays["moves"].astype(np.int64),
-            sight=Sight(mean, per_unit, level),
+            sight=Sight(mean, per_unit, place),
             prices=Prices(low, high),
             network=Network.restore(parameters, arrays),
             lambda_=float(parameters["lambda"]),

@@ -1,26 +1,26 @@
 """PPO, A2C and DQN that look at each readout: trained once for a range of prices and several entries."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from policies.anytime.env import Anytime
 from policies.anytime.gate import gates
 from policies.anytime.lattice import Lattice
 from policies.anytime.network import AnytimeNetwork
 from policies.anytime.prices import price_range
 from policies.anytime.seen import Sight
-from policies.anytime.soft import ScoreKind, Scores, Target, aimed, scores_of
-from policies.base import Progress, Trained, measure, split_rows
+from policies.anytime.soft import ScoreKind, Singles, Target, aimed, scores_of
+from policies.base import IntArray, Progress, Trained, measure, split_rows
 from policies.encoding import PRICE_NODES, Prices
-from policies.errors import UnavailableError
+from policies.errors import UnavailableError, UsageError
 from policies.grid import Grid
 from policies.isolation import one_thread, private_randomness
 from policies.network import Network
 from policies.objective import Objective, too_expensive
 from policies.rl import training
-from policies.rl.recipes import ANYTIME_RECIPES, HIDDEN, Recipe
+from policies.rl.recipes import ANYTIME_RECIPES, Recipe
 from policies.table import OutcomeTable
 
 PRICES_TRIED = 33
@@ -47,26 +47,20 @@ def train_anytime(
     `policies.anytime.gate.train_gate`. With `lambda_` as the objective that price is used as it is. The same
     seed gives the same policy.
 
-    Raises UsageError for arguments out of range, InfeasibleError if no price meets the objective on the
-    tune split.
+    Raises UsageError for arguments out of range or a table that tells of no way to go on, InfeasibleError
+    if no price meets the objective on the tune split.
     """
     chosen = training.adjusted(ANYTIME_RECIPES[algo], timesteps, n_envs, seed)
     table = aimed(table, target)
-    _refuse_hopeless(table, objective)
     lattice, prices = Lattice.of(table), price_range(table, objective)
-    entries = best_entries(table, lattice, prices, score)
-    task = Anytime.of(
-        table,
-        lambda_=prices,
-        entries=entries,
-        score=score,
-        look_flops=_untrained(table, lattice, entries[0], prices, algo, name).own_flops,
-    )
-    network = _learn(task, algo, chosen, seed, progress or training.silent)
-    each = [
-        replace(_untrained(table, lattice, entry, prices, algo, name), network=network) for entry in entries
-    ]
-    return _best(each, table, objective, scores_of(table))
+    _refuse_hopeless(table, lattice, objective)
+    entries, sight = best_entries(table, lattice, prices, score), Sight.fit(table, lattice)
+    plain = _untrained(table, lattice, sight, prices, algo, name, chosen.hidden)
+    given = {"lambda_": prices, "entries": entries, "score": score, "look_flops": plain.own_flops}
+    network = _learn(table, given, algo, chosen, seed, progress or training.silent)
+    learned = replace(plain, network=network)
+    looking = [_over(learned, lattice, sight, lattice.reachable(entry)) for entry in entries]
+    return _best(looking, table, lattice, sight, objective)
 
 
 def best_entries(
@@ -74,49 +68,72 @@ def best_entries(
 ) -> list[int]:
     """Where gates enter at prices of the range, those that do at most prices first; at most 6."""
     found = [gate.nodes[0] for gate in gates(table, lattice, prices.grid(PRICES_TRIED), score=score)]
-    some = [entry for entry in found if not lattice.ends[entry]] or [int(np.argmin(table.cost_flops))]
+    leading = np.flatnonzero(~lattice.ends)
+    some = [entry for entry in found if not lattice.ends[entry]]
+    some = some or [int(leading[np.argmin(table.cost_flops[leading])])]
     entries, counts = np.unique(some, return_counts=True)
     return [int(entry) for entry in entries[np.argsort(-counts, kind="stable")][:ENTRIES_TRIED]]
 
 
-def _refuse_hopeless(table: OutcomeTable, objective: Objective) -> None:
+def _refuse_hopeless(table: OutcomeTable, lattice: Lattice, objective: Objective) -> None:
+    if lattice.ends.all():
+        raise UsageError(
+            "the outcome table tells of no way to go on from any configuration: nothing to learn",
+            "--env configure chooses before looking",
+        )
     least = float(table.cost_flops.min() / table.cost_flops[table.full])
     if objective.flops_target is not None and objective.flops_target < least:
         raise too_expensive(objective.flops_target, least)
 
 
 def _untrained(
-    table: OutcomeTable, lattice: Lattice, entry: int, prices: Prices, algo: str, name: str | None
+    table: OutcomeTable,
+    lattice: Lattice,
+    sight: Sight,
+    prices: Prices,
+    algo: str,
+    name: str | None,
+    hidden: Sequence[int],
 ) -> AnytimeNetwork:
-    """The policy that will be, entering at `entry`, with a network of zeros."""
-    nodes = np.array(lattice.reachable(entry))
-    place = np.zeros(table.n_configs, dtype=np.int64)
-    place[nodes] = np.arange(len(nodes))
-    sight = Sight.fit(table, lattice).take(nodes)
-    sizes = (sight.size + PRICE_NODES, *HIDDEN, len(lattice.actions))
+    """The policy that will be, over the whole lattice, with a network of zeros."""
+    order = lattice.order
+    sizes = (sight.size + PRICE_NODES, *hidden, len(lattice.actions))
     return AnytimeNetwork(
         kind=f"anytime-{algo}",
         grid=Grid.of(table),
         signal_names=table.signal_names,
-        nodes=tuple(nodes.tolist()),
-        moves=place[lattice.moves[nodes]],
-        sight=sight,
+        nodes=tuple(order.tolist()),
+        moves=np.argsort(order)[lattice.moves[order]],
+        sight=sight.take(order),
         prices=prices,
         network=Network.zeros(sizes, ANYTIME_RECIPES[algo].activation),
         lambda_=0.0,
-        name=name or f"{algo}-anytime",
+        name=name or f"anytime-{algo}",
     )
 
 
-def _learn(task: Anytime, algo: str, chosen: Recipe, seed: int, progress: Progress) -> Network:
+def _over(policy: AnytimeNetwork, lattice: Lattice, sight: Sight, nodes: Sequence[int]) -> AnytimeNetwork:
+    """The same network over other nodes; where no move leads to one of them, it stays."""
+    place = np.zeros(len(lattice.moves), dtype=np.int64)
+    place[list(nodes)] = np.arange(len(nodes))
+    moves, at = place[lattice.moves[list(nodes)]], np.array(nodes)
+    return replace(policy, nodes=tuple(nodes), moves=moves, sight=sight.take(at))
+
+
+def _learn(
+    table: OutcomeTable, given: dict[str, Any], algo: str, chosen: Recipe, seed: int, progress: Progress
+) -> Network:
     """Run Stable-Baselines3 and take the network out. Its own archive is never written."""
     try:
         from stable_baselines3.common.logger import Logger
 
+        from policies.anytime.env import Anytime
         from policies.rl.vec_env import AnytimeVecEnv
     except ImportError as error:
         raise UnavailableError(f"learning needs {error.name}", "pip install stable-baselines3") from error
-    environment = AnytimeVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
+    environment = AnytimeVecEnv(
+        Anytime.of(table, **given), chosen.n_envs, seed, scale_rewards=chosen.scale_rewards
+    )
     with one_thread(), private_randomness():
         model: Any = training.model_of(algo, environment, chosen, seed)
         model.set_logger(Logger(None, []))
@@ -124,18 +141,32 @@ def _learn(task: Anytime, algo: str, chosen: Recipe, seed: int, progress: Progre
         return training.extract(model)
 
 
-def _best(each: list[AnytimeNetwork], table: OutcomeTable, objective: Objective, scores: Scores) -> Trained:
-    """At every price the entry of the largest utility, and the price that the objective picks."""
+def _best(
+    each: Sequence[AnytimeNetwork],
+    table: OutcomeTable,
+    lattice: Lattice,
+    sight: Sight,
+    objective: Objective,
+) -> Trained:
+    """At every price the entry of the largest utility, or no look; and the price that the objective picks.
+
+    Entries are compared by soft scores: they differ by less than labels of this many samples can tell.
+    """
     rows = split_rows(table, "tune")
     prices = each[0].prices.grid(PRICES_TRIED) if objective.lambda_ is None else np.array([objective.lambda_])
-    soft = scores(table, rows)
-    full = float(table.cost_flops[table.full])
-
-    def utility(policy: AnytimeNetwork) -> float:
-        decision = policy.select(table, rows)
-        gained = soft[np.arange(len(rows)), decision.configuration].mean(dtype=np.float64)
-        return float(gained - policy.lambda_ * decision.cost_flops.mean() / full)
-
-    family = [max((policy.at(price) for policy in each), key=utility) for price in prices.tolist()]
+    scores = scores_of(table)(table, rows)
+    static = scores.mean(axis=0, dtype=np.float64)
+    share, family = table.cost_flops / table.cost_flops[table.full], []
+    for price in prices.tolist():
+        blind = (int((static - price * share).argmax()),)
+        offered = [policy.at(price) for policy in (*each, _over(each[0], lattice, sight, blind))]
+        family.append(max(offered, key=lambda policy: _utility(policy, table, rows, scores)))
     measured = measure(family, table, rows)
     return measured.trained(family, objective, measured.choose(table, objective))
+
+
+def _utility(policy: AnytimeNetwork, table: OutcomeTable, rows: IntArray, scores: Singles) -> float:
+    """Mean score less price x cost, of samples `rows` (n,) with `scores` (n, C) to judge by."""
+    decision = policy.select(table, rows)
+    gained = scores[np.arange(len(rows)), decision.configuration].mean(dtype=np.float64)
+    return float(gained - policy.lambda_ * decision.cost_flops.mean() / table.cost_flops[table.full])

@@ -19,11 +19,13 @@ from policies.errors import UsageError
 
 ALGORITHMS = ("ppo", "a2c", "dqn")
 HIDDEN = (64, 64)
+LOOKING = (32, 32)
+"""Where a network runs once per look: as good as (64, 64), measured, at a third of the cost."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs between the algorithms. arguments: for the Stable-Baselines3 class."""
+    """What differs between the algorithms. arguments: of the Stable-Baselines3 class; hidden: layer sizes."""
 
     timesteps: int
     n_envs: int
@@ -31,6 +33,7 @@ class Recipe:
     scale_rewards: bool
     entropy: float
     arguments: dict[str, Any]
+    hidden: tuple[int, ...] = HIDDEN
 
 
 def recipe(algo: str) -> Recipe:
@@ -98,6 +101,7 @@ ANYTIME_RECIPES = {
         activation="tanh",
         scale_rewards=True,
         entropy=0.01,
+        hidden=LOOKING,
         arguments={
             "n_steps": 8,
             "batch_size": 4096,
@@ -113,6 +117,7 @@ ANYTIME_RECIPES = {
         activation="tanh",
         scale_rewards=True,
         entropy=0.01,
+        hidden=LOOKING,
         arguments={
             "n_steps": 4,
             "learning_rate": 2e-3,
@@ -128,6 +133,7 @@ ANYTIME_RECIPES = {
         activation="relu",
         scale_rewards=True,
         entropy=0.0,
+        hidden=LOOKING,
         arguments={
             "learning_rate": 1e-3,
             "gamma": 1.0,

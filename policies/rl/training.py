@@ -117,13 +117,13 @@ def _learn(
     try:
         from stable_baselines3.common.logger import Logger
 
-        from policies.env import OneShot
+        from policies.env import Configure
         from policies.rl import vec_env
     except ImportError as error:
         raise UnavailableError(f"learning needs {error.name}", "pip install stable-baselines3") from error
     overhead = float(policy.own_flops + table.feature_flops)
-    task = OneShot.of(table, lambda_=policy.prices, actions=actions, overhead_flops=overhead)
-    environment = vec_env.OneShotVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
+    task = Configure.of(table, lambda_=policy.prices, actions=actions, overhead_flops=overhead)
+    environment = vec_env.ConfigureVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
     with one_thread(), private_randomness():
         model = model_of(policy.kind, environment, chosen, seed)
         model.set_logger(Logger(None, []))
@@ -143,7 +143,8 @@ def model_of(algo: str, environment: Any, chosen: Recipe, seed: int) -> Any:
         arguments["batch_size"] = min(arguments["batch_size"], chosen.n_envs * arguments["n_steps"])
     if chosen.entropy:
         arguments["ent_coef"] = chosen.entropy
-    layers: Any = list(HIDDEN) if algo == "dqn" else {"pi": list(HIDDEN), "vf": list(HIDDEN)}
+    sizes = list(chosen.hidden)
+    layers: Any = sizes if algo == "dqn" else {"pi": sizes, "vf": sizes}
     activation = {"tanh": nn.Tanh, "relu": nn.ReLU}[chosen.activation]
     return getattr(stable_baselines3, algo.upper())(
         "MlpPolicy",

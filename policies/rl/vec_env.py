@@ -7,7 +7,7 @@ import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from policies.anytime.env import Anytime
-from policies.env import OneShot
+from policies.env import Configure
 
 UNIT = 0.1
 """A price at which the rewards of anytime episodes are weighted half as much as at none."""
@@ -56,14 +56,14 @@ class TaskVecEnv(VecEnv):
         return [False] * self.num_envs
 
 
-class OneShotVecEnv(TaskVecEnv):
-    """Episodes of one choice each; with one, and the same seed, the same as `adap/OneShot-v0`.
+class ConfigureVecEnv(TaskVecEnv):
+    """Episodes of one choice each; with one, and the same seed, the same as `adap/Configure-v0`.
 
     scale_rewards: divide rewards by 1 + lambda. The best choice at each price stays the same; dear prices
     no longer drown cheap ones in what is learned across prices.
     """
 
-    def __init__(self, task: OneShot, count: int, seed: int = 0, *, scale_rewards: bool = False) -> None:
+    def __init__(self, task: Configure, count: int, seed: int = 0, *, scale_rewards: bool = False) -> None:
         super().__init__(task, count, seed)
         self._scale_rewards = scale_rewards
         self._ended = np.ones(count, dtype=bool)

@@ -4,9 +4,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from policies.encoding import CLIP
-from policies.env import ONE_SHOT, OneShot, OneShotEnv
+from policies.env import Configure, ConfigureEnv
 from policies.errors import UsageError
-from policies.rl.vec_env import OneShotVecEnv
+from policies.gym import CONFIGURE
+from policies.rl.vec_env import ConfigureVecEnv
 
 VARIANTS = [
     {},
@@ -24,12 +25,12 @@ def table(make_table):
 
 @pytest.mark.parametrize("given", VARIANTS)
 def test_gymnasium_finds_nothing_wrong(table, given):
-    check_env(gymnasium.make(ONE_SHOT, table=table, **given).unwrapped)
+    check_env(gymnasium.make(CONFIGURE, table=table, **given).unwrapped)
 
 
 @pytest.mark.parametrize("given", VARIANTS)
 def test_rewards_are_score_minus_price_times_share(table, given):
-    env = gymnasium.make(ONE_SHOT, table=table, **given)
+    env = gymnasium.make(CONFIGURE, table=table, **given)
     env.action_space.seed(0)
     rows = table.rows(given.get("split", "fit"))
     overhead = given.get("overhead_flops", table.feature_flops)
@@ -46,8 +47,8 @@ def test_rewards_are_score_minus_price_times_share(table, given):
 
 @pytest.mark.parametrize("given", VARIANTS)
 def test_many_at_once_equal_one_at_a_time(table, given):
-    env = OneShotEnv(table, **given)
-    many = OneShotVecEnv(OneShot.of(table, **given), 1, seed=7)
+    env = ConfigureEnv(table, **given)
+    many = ConfigureVecEnv(Configure.of(table, **given), 1, seed=7)
     env.action_space.seed(0)
     seen, _ = env.reset(seed=7)
     np.testing.assert_array_equal(many.reset()[0], seen)
@@ -62,8 +63,8 @@ def test_many_at_once_equal_one_at_a_time(table, given):
 
 
 def test_scaled_rewards_keep_the_order_of_choices(table):
-    task = OneShot.of(table, lambda_=(0.1, 5.0))
-    plain, scaled = OneShotVecEnv(task, 64, seed=1), OneShotVecEnv(task, 64, seed=1, scale_rewards=True)
+    task = Configure.of(table, lambda_=(0.1, 5.0))
+    plain, scaled = ConfigureVecEnv(task, 64, seed=1), ConfigureVecEnv(task, 64, seed=1, scale_rewards=True)
     plain.reset(), scaled.reset()
     price = plain._episodes.lambda_
     action = np.arange(64) % table.n_configs
@@ -71,20 +72,20 @@ def test_scaled_rewards_keep_the_order_of_choices(table):
 
 
 def test_what_is_returned_is_a_copy(table):
-    env, many = OneShotEnv(table), OneShotVecEnv(OneShot.of(table), 3)
+    env, many = ConfigureEnv(table), ConfigureVecEnv(Configure.of(table), 3)
     seen, _ = env.reset(seed=0)
     seen[:] = 99
     assert env.step(0)[0].max() < 99
     many.reset()[:] = 99
-    assert OneShot.of(table).features.max() < 99
+    assert Configure.of(table).features.max() < 99
 
 
 def test_the_price_is_shown_only_if_it_varies(table):
-    assert OneShotEnv(table).observation_space.shape == (3,)
-    assert OneShotEnv(table, lambda_=(0.1, 1.0)).observation_space.shape == (11,)
+    assert ConfigureEnv(table).observation_space.shape == (3,)
+    assert ConfigureEnv(table, lambda_=(0.1, 1.0)).observation_space.shape == (11,)
 
 
 @pytest.mark.parametrize("price", [-1.0, float("nan"), float("inf"), (0.0, 1.0), (2.0, 1.0)])
 def test_senseless_prices_are_refused(table, price):
     with pytest.raises(UsageError):
-        OneShotEnv(table, lambda_=price)
+        ConfigureEnv(table, lambda_=price)

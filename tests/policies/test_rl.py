@@ -8,11 +8,11 @@ import torch
 
 import policies
 from policies import base
-from policies.env import OneShot
+from policies.env import Configure
 from policies.errors import InfeasibleError, UsageError
 from policies.evaluate import evaluate
 from policies.rl import recipes, training
-from policies.rl.vec_env import OneShotVecEnv
+from policies.rl.vec_env import ConfigureVecEnv
 from policies.table import OutcomeTable
 
 QUICK = {"timesteps": 2048, "n_envs": 64}
@@ -92,8 +92,8 @@ def test_the_kept_network_decides_as_stable_baselines_does(make_table, algo, act
     recipe = training.adjusted(recipes.recipe(algo), 2048, 64, 0)
     objective = policies.registry.Objective(lambda_=0.3)
     policy = training._untrained(table, algo, objective, actions, algo)
-    task = OneShot.of(table, lambda_=policy.prices, actions=actions)
-    model = training.model_of(algo, OneShotVecEnv(task, 64), recipe, 0)
+    task = Configure.of(table, lambda_=policy.prices, actions=actions)
+    model = training.model_of(algo, ConfigureVecEnv(task, 64), recipe, 0)
     model.learn(2048)
     policy = training.replace(policy, network=training.extract(model))
     seen = task.begin(np.random.default_rng(1), 500).observations
