@@ -51,7 +51,14 @@ ActionsOption = Annotated[
     str | None,
     typer.Option("--actions", metavar="KIND", help="discrete, or factored: one part per axis (ppo, a2c)."),
 ]
-
+Env = Annotated[
+    str | None,
+    typer.Option(
+        "--env",
+        metavar="NAME",
+        help="configure: choose before looking; anytime: look, go on (ppo, a2c, dqn).",
+    ),
+]
 
 Target = Annotated[
     str | None,
@@ -70,6 +77,7 @@ def train_policy(
     aim: Target = None,
     timesteps: Timesteps = None,
     actions: ActionsOption = None,
+    env: Env = None,
     seed: Seed = 0,
     name: Annotated[
         str | None,
@@ -89,17 +97,18 @@ def train_policy(
     """
     import policies
     from adapcli.run import Run
-    from policies import base, evaluate
+    from policies import base, evaluate, registry
     from policies.table import OutcomeTable
 
     goal: dict[str, Any] = {"flops_target": flops_target, "lambda_": lambda_, "max_drop": max_drop}
     _one_of(*goal.values())
     promise = guarantees.asked(goal, confidence, same_answer, best_effort)
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
-    options = _options_of(algo, target=aim, timesteps=timesteps, actions=actions, seed=seed, name=name)
+    name = base.check_name(name or registry.default_name(algo, env))
+    options = _options_of(algo, env, target=aim, timesteps=timesteps, actions=actions, seed=seed, name=name)
     options |= {"promise": promise, "best_effort": best_effort}
     table = OutcomeTable.load(folder.require("table"))
-    target = folder.claim("policies", base.check_name(name or algo), overwrite=overwrite)
+    target = folder.claim("policies", name, overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
         trained = policies.train(algo, table, progress=progress, **goal, **options)
     judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
@@ -117,11 +126,12 @@ def _one_of(*given: float | None) -> None:
         raise UsageError("--flops-target, --lambda and --max-drop exclude each other", "give one of them")
 
 
-def _options_of(algo: str, *, seed: int, **given: Any) -> dict[str, Any]:
+def _options_of(algo: str, env: str | None, *, seed: int, **given: Any) -> dict[str, Any]:
     """What was given, and the seed where the algorithm draws at all; UsageError for what it does not take."""
     from policies import registry
 
-    return {**given, "seed": seed} if "seed" in registry.options(algo) else given
+    given["env"] = env
+    return {**given, "seed": seed} if "seed" in registry.options(algo, env) else given
 
 
 def _keep(
