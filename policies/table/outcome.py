@@ -35,6 +35,7 @@ class OutcomeTable:
     patches: (N, P', E) float16 or None.   latency: rows per configuration, batch, device, ... or None.
     meta: schema version, names, fingerprints, conventions of cost, seed, versions; JSON values only.
     recalibration: with which all outcomes were made from logits; None: from logits as they are.
+    metrics: (N, C, M) or None: what metrics of a whole data set sum up; see policies.table.metrics.
     """
 
     configs: pd.DataFrame
@@ -53,6 +54,7 @@ class OutcomeTable:
     latency: pd.DataFrame | None
     meta: dict[str, Any]
     recalibration: Recalibration | None = None
+    metrics: Array | None = None
 
     @classmethod
     def from_arrays(
@@ -74,6 +76,7 @@ class OutcomeTable:
         latency: pd.DataFrame | None = None,
         meta: Mapping[str, Any] | None = None,
         recalibration: Recalibration | None = None,
+        metrics: ArrayLike | None = None,
     ) -> "OutcomeTable":
         """Build and validate a table in memory.
 
@@ -107,6 +110,7 @@ class OutcomeTable:
             latency=latency,
             meta=dict(meta or {}),
             recalibration=recalibration,
+            metrics=None if metrics is None else np.asarray(metrics),
         )
         table.validate()
         return replace(table, meta=storage.meta_of(table))
@@ -132,6 +136,7 @@ class OutcomeTable:
             len(self.signal_names),
             len(self.feature_names),
             None if self.patches is None else self.patches.shape[1:],
+            storage.metric_columns(self.meta, self.metrics is not None, source),
         )
         arrays = self.arrays()
         validation.check_layout(arrays, shapes, source)

@@ -22,6 +22,7 @@ DTYPES: dict[str, tuple[str, ...]] = {
     "signals": ("float32",),
     "features": ("float32",),
     "patches": ("float16",),
+    "metrics": ("float32", "uint16", "uint32"),
 }
 REQUIRED = ("score", "agreement", "signals", "features")
 UNIT_RANGE = ("score", "agreement")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from policies.errors import FileError
 from policies.files import ArrayFile, atomic_folder, read_csv, read_json, write_csv, write_json
-from policies.table import recalibration, schema, validation
+from policies.table import metrics, recalibration, schema, validation
 
 if TYPE_CHECKING:
     from policies.table.outcome import OutcomeTable
@@ -127,10 +127,19 @@ def _check_files(files: dict[str, ArrayFile], fields: dict[str, Any], source: st
     signals, features = fields["signal_names"], fields["feature_names"]
     patches = files["patches"].shape[1:] if "patches" in files else None
     n_samples, n_configs = files["score"].shape[0], len(fields["configs"])
-    shapes = validation.expected_shapes(n_samples, n_configs, len(signals), len(features), patches)
+    columns = metric_columns(fields["meta"], "metrics" in files, source)
+    shapes = validation.expected_shapes(n_samples, n_configs, len(signals), len(features), patches, columns)
     validation.check_layout(files, shapes, source)
     if values:
         validation.check_values(files, source)
+
+
+def metric_columns(meta: Mapping[str, Any], kept: bool, source: str) -> int | None:
+    """How many columns of metrics `meta` declares, None if there are none. FileError if it does not fit."""
+    metrics.declared(meta, source)
+    if kept != ("metrics" in meta):
+        raise FileError(f"{source}: metrics are {'not declared' if kept else 'declared, but missing'}")
+    return len(meta["metrics"]["columns"]) if kept else None
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

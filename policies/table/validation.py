@@ -94,13 +94,19 @@ def check_recalibration(
 
 
 def expected_shapes(
-    n_samples: int, n_configs: int, n_signals: int, n_features: int, patches: tuple[int, ...] | None
+    n_samples: int,
+    n_configs: int,
+    n_signals: int,
+    n_features: int,
+    patches: tuple[int, ...] | None,
+    n_metrics: int | None = None,
 ) -> dict[str, tuple[int, ...]]:
-    """The shape of every array with one row per sample; `patches` is (P', E) or None."""
+    """The shape of every array with one row per sample; `patches` is (P', E) or None, or there are none."""
     grid = (n_samples, n_configs)
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("score", "agreement", "prediction", "nll"), grid)
     shapes |= {"signals": (*grid, n_signals), "features": (n_samples, n_features)}
-    return shapes | ({"patches": (n_samples, *patches)} if patches is not None else {})
+    shapes |= {"patches": (n_samples, *patches)} if patches is not None else {}
+    return shapes | ({"metrics": (*grid, n_metrics)} if n_metrics is not None else {})
 
 
 def check_layout(arrays: Mapping[str, Rows], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:

@@ -70,11 +70,13 @@ class OutcomeTableWriter:
         patches_shape: tuple[int, int] | None = None,
         latency: pd.DataFrame | None = None,
         recalibration: Recalibration | None = None,
+        metrics_dtype: str = "float32",
         overwrite: bool = False,
     ) -> "OutcomeTableWriter":
         """Begin a table of `n_samples` rows at `folder`, in chunks of `chunk` rows.
 
-        `classes` False leaves out prediction and nll; `recalibration`: with which outcomes are made from logits.
+        `classes` False leaves out prediction and nll; `recalibration`: of the outcomes, see OutcomeTable;
+        metrics are kept if `meta` declares them, see policies.table.metrics.
         Nothing at `folder` changes before `finish`. Raises
         UsageError if a table, finished or not, is there and `overwrite` is not given, and FileError for bad
         configs or costs.
@@ -89,9 +91,15 @@ class OutcomeTableWriter:
         for names, what in ((signal_names, "signals"), (feature_names, "features")):
             validation.check_names(names, what, str(folder))
         shapes = validation.expected_shapes(
-            n_samples, len(configs), len(signal_names), len(feature_names), patches_shape
+            n_samples,
+            len(configs),
+            len(signal_names),
+            len(feature_names),
+            patches_shape,
+            storage.metric_columns(meta, "metrics" in meta, str(folder)),
         )
-        types = {name: schema.DTYPES[name][0] for name in shapes} | {"prediction": prediction_dtype}
+        types = {name: schema.DTYPES[name][0] for name in shapes}
+        types |= {"prediction": prediction_dtype, "metrics": metrics_dtype}
         left_out = () if classes else ("prediction", "nll")
         with atomic_folder(partial_folder(folder), overwrite=overwrite) as scratch:
             storage.write_frames(scratch, configs, increments, latency)
@@ -163,6 +171,7 @@ class OutcomeTableWriter:
         prediction: ArrayLike | None = None,
         nll: ArrayLike | None = None,
         patches: ArrayLike | None = None,
+        metrics: ArrayLike | None = None,
     ) -> None:
         """Store one whole chunk; it counts once this returns. FileError naming the bad row or column."""
         if (start, stop) not in self.chunks():
@@ -173,7 +182,7 @@ class OutcomeTableWriter:
             "signals": signals,
             "features": features,
         }
-        given |= {"prediction": prediction, "nll": nll, "patches": patches}
+        given |= {"prediction": prediction, "nll": nll, "patches": patches, "metrics": metrics}
         arrays = self._cast({name: value for name, value in given.items() if value is not None})
         shapes = {name: (stop - start, *file.shape[1:]) for name, file in self._files.items()}
         validation.check_layout(arrays, shapes, str(self.folder))
@@ -206,8 +215,10 @@ class OutcomeTableWriter:
             why = "missing" if name in self._files else "not in this table"
             raise FileError(f"{self.folder}: {name} is {why}")
         arrays = {name: np.asarray(value).astype(self._files[name].dtype) for name, value in given.items()}
-        if "prediction" in given and not np.array_equal(arrays["prediction"], given["prediction"]):
-            raise FileError(f"{self.folder}: prediction does not fit in {arrays['prediction'].dtype}")
+        whole = [name for name, array in arrays.items() if array.dtype.kind in "iu"]
+        for name in whole:
+            if not np.array_equal(arrays[name], given[name]):
+                raise FileError(f"{self.folder}: {name} does not fit in {arrays[name].dtype}")
         return arrays
 
     def _verify(self) -> None:
