@@ -19,6 +19,7 @@ COMMANDS = (
     "sweep",
     "search",
     "train-policy",
+    "evaluate-policy",
     "bench",
     "report",
     "predict",

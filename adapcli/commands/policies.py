@@ -20,7 +20,7 @@ def open_policy(name: str, run: "Run", model: "AdaPerceiver") -> "StoredPolicy":
     from adapcli.sweep.fingerprints import checkpoint_fingerprint
     from policies import registry
 
-    policy = registry.load(_folder(name, run))
+    policy = registry.load(find_policy(name, run))
     made_for, found = policy.grid.fingerprints.get("checkpoint"), checkpoint_fingerprint(model)
     if made_for != found:
         message = f"policy {name} was made for another checkpoint: {made_for or 'unknown'}, this is {found}"
@@ -45,7 +45,8 @@ def _check_grid(policy: "StoredPolicy", name: str, model: "AdaPerceiver") -> Non
         raise FileError(f"policy {name} asks for {error.message[:200]}", error.hint) from error
 
 
-def _folder(name: str, run: "Run") -> Path:
+def find_policy(name: str, run: "Run") -> Path:
+    """Folder of the policy called `name` in the run, else `name` itself; FileError if there is none."""
     from adapcli.errors import FileError
     from policies import registry
 

@@ -137,8 +137,9 @@ def _options_of(algo: str, env: str | None, *, seed: int, **given: Any) -> dict[
 def _keep(
     target: Path, judged: "Evaluation", table: "OutcomeTable", trained: "Trained", *, overwrite: bool
 ) -> None:
-    """The policy, evaluation.json, and choices.csv: what was decided per test sample. All or nothing."""
-    from policies import base, evaluate
+    """The policy, evaluation.json, choices.csv: what was decided per test sample, and reference.json: what it
+    was fitted on. All or nothing."""
+    from policies import base, evaluate, transfer
     from policies.files import atomic_folder, write_csv, write_json
 
     rows = table.rows("test")
@@ -146,6 +147,7 @@ def _keep(
         base.save(trained.policy, scratch, certificate=trained.certificate)
         write_csv(scratch / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
         write_json(scratch / "evaluation.json", {"schema_version": 1, **_told(trained, judged)})
+        transfer.Reference.of(trained.policy, table).save(scratch)
 
 
 def _told(trained: "Trained", judged: "Evaluation") -> dict[str, Any]:
