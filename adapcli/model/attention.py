@@ -156,7 +156,9 @@ class CrossAttention(QKV):
     def attend(self, x_BTD: Tensor, source: KeysValues, rotate_queries: Tensor | None = None) -> Tensor:
         """Queries (B, T, D) against keys and values -> (B, T, D)."""
         q = self.split(self.q(x_BTD))
-        if rotate_queries is not None:
-            q = rotate(q, rotate_queries)
-        k, v = source.keys.type_as(q), source.values.type_as(q)  # made under another autocast, maybe
-        return self.merge(scaled_dot_product_attention(q, k, v))
+        return self.find(q if rotate_queries is None else rotate(q, rotate_queries), source)
+
+    def find(self, q_BHTC: Tensor, source: KeysValues) -> Tensor:
+        """Known queries against known keys and values -> (B, T, D)."""
+        k, v = source.keys.type_as(q_BHTC), source.values.type_as(q_BHTC)  # under another autocast, maybe
+        return self.merge(scaled_dot_product_attention(q_BHTC, k, v))

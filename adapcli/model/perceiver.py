@@ -53,6 +53,18 @@ class Plan:
     attention: "Attention | BlockMask"
 
 
+@dataclass(frozen=True)
+class DenseQueries:
+    """One query per patch: sink (B, P, D), and q (B, H, P, C), projected."""
+
+    sink: Tensor
+    q: Tensor
+
+    def rows(self, start: int, stop: int) -> "DenseQueries":
+        """Those of some images."""
+        return DenseQueries(self.sink[start:stop], self.q[start:stop])
+
+
 class AdaPerceiver(nn.Module):
     """One set of weights for every configuration. Names of parameters are the published ones."""
 
@@ -218,8 +230,25 @@ class AdaPerceiver(nn.Module):
             return Output()
         asked = patches if queries is None else patches[:, queries]
         features = self._features(asked, z, self.rotation(z.shape[1]))
-        if self.config.task in ("features", "distillation") or queries is not None:
+        if not self.config.is_dense or queries is not None:
             return Output(features=features)
+        return self._drawn(features, size)
+
+    def dense_queries(self, patches: Tensor) -> "DenseQueries":
+        """What every dense readout of these patches (B, P, D) asks, whatever the configuration."""
+        assert isinstance(self.output_latents, PatchQueries)
+        sink, attention = self.output_latents(patches), self.write_head.cattn
+        return DenseQueries(sink, attention.split(attention.q(self.write_head.snk_norm(sink))))
+
+    def draw(self, queries: "DenseQueries", source: KeysValues, size: tuple[int, int]) -> Output:
+        """As `write_dense`, of segmentation and depth, with what its queries and latents share known before.
+
+        source: keys and values of the latents, from `write_head.source`, rotated.
+        """
+        features = self.output_adapter(queries.sink + self.write_head.cattn.find(queries.q, source))
+        return self._drawn(features, size)
+
+    def _drawn(self, features: Tensor, size: tuple[int, int]) -> Output:
         grid = (size[0] // self.config.patch_size, size[1] // self.config.patch_size)
         coarse = self.head.coarse(features, grid)
         return Output(features=features, maps=self.head.resized(coarse, size), coarse=coarse)

@@ -1,0 +1,1 @@
+"""Tasks with a value per pixel: metrics, signals of a readout, and runs of every configuration."""
