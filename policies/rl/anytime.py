@@ -1,7 +1,7 @@
 """PPO, A2C and DQN that look at each readout: trained once for a range of prices and several entries."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,10 @@ import numpy as np
 from policies.anytime.gate import gates
 from policies.anytime.lattice import Lattice
 from policies.anytime.network import AnytimeNetwork
-from policies.anytime.prices import price_range
+from policies.anytime.prices import learned_range, price_range
 from policies.anytime.seen import Sight
 from policies.anytime.soft import ScoreKind, Singles, Target, aimed, scores_of
-from policies.base import IntArray, Progress, Trained, measure, split_rows
+from policies.base import FloatArray, IntArray, Progress, Trained, measure, split_rows
 from policies.encoding import PRICE_NODES, Prices
 from policies.errors import UnavailableError, UsageError
 from policies.grid import Grid
@@ -24,7 +24,10 @@ from policies.rl.recipes import ANYTIME_RECIPES, Recipe
 from policies.table import OutcomeTable
 
 PRICES_TRIED = 33
-ENTRIES_TRIED = 6
+SAMPLES_COMPARED = 10_000
+"""Entries are compared on about half as many tune samples, or on all if there are fewer."""
+ENTRIES_TRIED = 3
+"""With twice as many the network spends itself where hardly anybody enters (measured: -0.05 to -0.4)."""
 
 
 def train_anytime(
@@ -50,23 +53,85 @@ def train_anytime(
     Raises UsageError for arguments out of range or a table that tells of no way to go on, InfeasibleError
     if no price meets the objective on the tune split.
     """
+    learned = learn_anytime(
+        aimed(table, target),
+        objective,
+        algo=algo,
+        score=score,
+        timesteps=timesteps,
+        seed=seed,
+        n_envs=n_envs,
+        progress=progress,
+        name=name,
+    )
+    family = learned.family(learned.tried if objective.lambda_ is None else [objective.lambda_])
+    measured = measure(family, learned.table, split_rows(table, "tune"))
+    return measured.trained(family, objective, measured.choose(learned.table, objective))
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """One training, as policies at any price.
+
+    looking: the network at each entry that it was trained from; tried: the prices of a
+    whole trade-off.
+    """
+
+    table: OutcomeTable
+    lattice: Lattice
+    sight: Sight
+    looking: tuple[AnytimeNetwork, ...]
+    tried: FloatArray
+
+    def family(self, prices: Iterable[float]) -> list[AnytimeNetwork]:
+        """At each price the entry of the largest utility on the tune split, or no look where that is more.
+
+        They are compared by soft scores: they differ by less than labels of this many samples can tell.
+        """
+        tune = split_rows(self.table, "tune")
+        rows = tune[:: 1 + len(tune) // SAMPLES_COMPARED]
+        scores = scores_of(self.table)(self.table, rows)
+        static = scores.mean(axis=0, dtype=np.float64)
+        share, found = self.table.cost_flops / self.table.cost_flops[self.table.full], []
+        for price in prices:
+            blind = _over(
+                self.looking[0], self.lattice, self.sight, (int((static - price * share).argmax()),)
+            )
+            offered = [policy.at(price) for policy in (*self.looking, blind)]
+            found.append(max(offered, key=lambda policy: _utility(policy, self.table, rows, scores)))
+        return found
+
+
+def learn_anytime(
+    table: OutcomeTable,
+    objective: Objective,
+    *,
+    algo: str = "ppo",
+    score: ScoreKind | None = None,
+    timesteps: int | None = None,
+    seed: int = 0,
+    n_envs: int | None = None,
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> Learned:
+    """As `train_anytime`, before a price is chosen."""
     chosen = training.adjusted(ANYTIME_RECIPES[algo], timesteps, n_envs, seed)
-    table = aimed(table, target)
-    lattice, prices = Lattice.of(table), price_range(table, objective)
+    lattice, every = Lattice.of(table), price_range(table, objective)
     _refuse_hopeless(table, lattice, objective)
-    entries, sight = best_entries(table, lattice, prices, score), Sight.fit(table, lattice)
-    plain = _untrained(table, lattice, sight, prices, algo, name, chosen.hidden)
+    prices, sight = learned_range(table, objective, every), Sight.fit(table, lattice)
+    entries = best_entries(table, lattice, prices, score)
+    plain = _untrained(table, lattice, sight, prices, algo, name, chosen)
     given = {"lambda_": prices, "entries": entries, "score": score, "look_flops": plain.own_flops}
     network = _learn(table, given, algo, chosen, seed, progress or training.silent)
     learned = replace(plain, network=network)
-    looking = [_over(learned, lattice, sight, lattice.reachable(entry)) for entry in entries]
-    return _best(looking, table, lattice, sight, objective)
+    looking = tuple(_over(learned, lattice, sight, lattice.reachable(entry)) for entry in entries)
+    return Learned(table, lattice, sight, looking, _tried(prices, every))
 
 
 def best_entries(
     table: OutcomeTable, lattice: Lattice, prices: Prices, score: ScoreKind | None = None
 ) -> list[int]:
-    """Where gates enter at prices of the range, those that do at most prices first; at most 6."""
+    """Where gates enter at prices of the range, those that do at most prices first; at most 3."""
     found = [gate.nodes[0] for gate in gates(table, lattice, prices.grid(PRICES_TRIED), score=score)]
     leading = np.flatnonzero(~lattice.ends)
     some = [entry for entry in found if not lattice.ends[entry]]
@@ -93,11 +158,11 @@ def _untrained(
     prices: Prices,
     algo: str,
     name: str | None,
-    hidden: Sequence[int],
+    chosen: Recipe,
 ) -> AnytimeNetwork:
     """The policy that will be, over the whole lattice, with a network of zeros."""
     order = lattice.order
-    sizes = (sight.size + PRICE_NODES, *hidden, len(lattice.actions))
+    sizes = (sight.size + PRICE_NODES, *chosen.hidden, len(lattice.actions))
     return AnytimeNetwork(
         kind=f"anytime-{algo}",
         grid=Grid.of(table),
@@ -106,7 +171,7 @@ def _untrained(
         moves=np.argsort(order)[lattice.moves[order]],
         sight=sight.take(order),
         prices=prices,
-        network=Network.zeros(sizes, ANYTIME_RECIPES[algo].activation),
+        network=Network.zeros(sizes, chosen.activation),
         lambda_=0.0,
         name=name or f"anytime-{algo}",
     )
@@ -141,28 +206,10 @@ def _learn(
         return training.extract(model)
 
 
-def _best(
-    each: Sequence[AnytimeNetwork],
-    table: OutcomeTable,
-    lattice: Lattice,
-    sight: Sight,
-    objective: Objective,
-) -> Trained:
-    """At every price the entry of the largest utility, or no look; and the price that the objective picks.
-
-    Entries are compared by soft scores: they differ by less than labels of this many samples can tell.
-    """
-    rows = split_rows(table, "tune")
-    prices = each[0].prices.grid(PRICES_TRIED) if objective.lambda_ is None else np.array([objective.lambda_])
-    scores = scores_of(table)(table, rows)
-    static = scores.mean(axis=0, dtype=np.float64)
-    share, family = table.cost_flops / table.cost_flops[table.full], []
-    for price in prices.tolist():
-        blind = (int((static - price * share).argmax()),)
-        offered = [policy.at(price) for policy in (*each, _over(each[0], lattice, sight, blind))]
-        family.append(max(offered, key=lambda policy: _utility(policy, table, rows, scores)))
-    measured = measure(family, table, rows)
-    return measured.trained(family, objective, measured.choose(table, objective))
+def _tried(learned: Prices, every: Prices) -> FloatArray:
+    """The prices of the family: closely where the network has learned, and on to the end."""
+    beyond = every.grid(PRICES_TRIED)
+    return np.concatenate([learned.grid(PRICES_TRIED), beyond[beyond > learned.high]])
 
 
 def _utility(policy: AnytimeNetwork, table: OutcomeTable, rows: IntArray, scores: Singles) -> float:
