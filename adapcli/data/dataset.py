@@ -6,7 +6,6 @@ Splits of a table: fit, tune, calibration and test, of disjoint sources (fit and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -93,16 +92,18 @@ def open_dataset(
 
         size = _digits_sizes(split_by)[split]
         return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed, task=task)
-    if name.startswith(FOLDER):
-        from adapcli.data.folder import FolderDataset
+    from adapcli.data.catalogue import open_catalogue
+    from adapcli.data.folder import PictureDataset
 
-        root = Path(name.removeprefix(FOLDER)).expanduser()
-        return FolderDataset(
-            root, split, preprocessing, limit=limit, seed=seed, class_names=class_names, split_by=split_by
-        )
-    is_folder = "/" in name or Path(name).is_dir()
-    hint = f"write {FOLDER}{name}" if is_folder else f"digits, or {FOLDER}PATH with one subfolder per class"
-    raise UsageError(f"data {name!r}: not known", hint)
+    return PictureDataset(
+        open_catalogue(name, split_by),
+        split,
+        preprocessing,
+        limit=limit,
+        seed=seed,
+        class_names=class_names,
+        split_by=split_by,
+    )
 
 
 def _digits_sizes(split_by: str) -> dict[str, int]:

@@ -1,9 +1,11 @@
 """Reading one picture of any kind, or saying in a few words why not. Nothing in a file is ever executed."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -39,36 +41,38 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-def read_image(path: Path, mode: str) -> Image.Image:
-    """The picture at `path` in mode "L" or "RGB", 8 bits, upright; the first frame of an animation.
+def read_image(file: Path | bytes, mode: str) -> Image.Image:
+    """The picture in a file, or in its content, in mode "L" or "RGB", 8 bits, upright; an animation's first.
 
     16-bit grey is scaled, not clipped; transparency is dropped, as the usual loaders do.
     Raises UnreadableImageError. Call it inside `no_warnings`.
     """
-    with _opened(path) as image:
-        return _upright(image, mode)
+    with _opened(file) as image:
+        return upright(image, mode)
 
 
-def check_image(path: Path, mode: str) -> str:
+def check_image(file: Path | bytes, mode: str) -> str:
     """The reason why `read_image` would fail, or "". JPEG is decoded at reduced size, which is quicker."""
     try:
-        with _opened(path) as image:
+        with _opened(file) as image:
             image.draft(mode, (32, 32))
-            _upright(image, mode)
+            upright(image, mode)
     except UnreadableImageError as error:
         return str(error)
     return ""
 
 
+def is_grey(file: Path | bytes) -> bool:
+    """Whether a picture has no colour, by its mode alone. Raises UnreadableImageError."""
+    with _opened(file) as image:
+        return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(file: Path | bytes) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong until the block ends becomes UnreadableImageError."""
     try:
-        if path.is_dir():
-            raise UnreadableImageError("a folder, not a picture")
-        if path.stat().st_size == 0:
-            raise UnreadableImageError("empty file")
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(_checked(file), formats=formats()) as image:
             _refuse_bomb(image)
             yield image
     except UnreadableImageError:
@@ -80,7 +84,21 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:
         # Pillow's many decoders raise whatever they stumble over in a damaged file.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImageError(reason.replace(str(path), path.name)) from error
+        raise UnreadableImageError(_without_place(reason, file)) from error
+
+
+def _checked(file: Path | bytes) -> Path | BytesIO:
+    if isinstance(file, Path) and file.is_dir():
+        raise UnreadableImageError("a folder, not a picture")
+    if (len(file) if isinstance(file, bytes) else file.stat().st_size) == 0:
+        raise UnreadableImageError("empty file")
+    return BytesIO(file) if isinstance(file, bytes) else file
+
+
+def _without_place(reason: str, file: Path | bytes) -> str:
+    if isinstance(file, Path):
+        return reason.replace(str(file), file.name)
+    return re.sub(r"<_io\.BytesIO object at \w+>", "picture", reason)
 
 
 def _refuse_bomb(image: Image.Image) -> None:
@@ -89,7 +107,8 @@ def _refuse_bomb(image: Image.Image) -> None:
         raise UnreadableImageError(f"{pixels:,} pixels, more than {limit:,}: decompression bomb?")
 
 
-def _upright(image: Image.Image, mode: str) -> Image.Image:
+def upright(image: Image.Image, mode: str) -> Image.Image:
+    """A picture of any mode as `read_image` gives it; UnreadableImageError for pixels out of range."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _eight_bits(image)

@@ -1,39 +1,49 @@
-"""Which pictures a folder holds, of which class, and which split each belongs to."""
+"""Which pictures a folder holds, of which class, and in which part of it."""
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from adapcli.data.images import suffixes
+from adapcli.data.entries import Entry as Entry
+from adapcli.data.entries import content_key
+from adapcli.data.images import check_image, is_grey, read_image, suffixes
+from adapcli.data.parts import PART_NAMES
 from adapcli.errors import FileError
 
-# Names of split folders, and which splits are taken from each.
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-PIECE = 16_384
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One picture file: where it lies, its path in the data folder as text, and the name of its class."""
+class FileEntry(Entry):
+    """A picture that is a file: its name is its path in the data folder."""
 
     path: Path
-    name: str
-    label: str
+
+    def read(self, mode: str) -> "Image":
+        """See Entry."""
+        return read_image(self.path, mode)
+
+    def check(self, mode: str) -> str:
+        """See Entry. JPEG is decoded at reduced size."""
+        return check_image(self.path, mode)
+
+    def is_grey(self) -> bool:
+        """See Entry."""
+        return is_grey(self.path)
+
+    def key(self) -> str:
+        """See Entry."""
+        return content_key(self.path)
+
+    def mark(self) -> str:
+        """See Entry: the file's size."""
+        return str(self.path.stat().st_size)
 
 
-def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[Entry]], list[str]]:
+def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[FileEntry]], list[str]]:
     """The entries of every part ("all", or "train", "val", "test"), and all class names, sorted.
 
     by: see `Splitting`. FileError names what was looked for where: no such folder, no folders val and test
@@ -52,39 +62,12 @@ def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[Entry]], l
     return parts, labels
 
 
-def split_of(key: str, seed: int, shares: Mapping[str, int]) -> str:
-    """The split of a content key: the same file, or a copy of it, always falls into the same."""
-    place = scramble(f"split {key}", seed) * sum(shares.values())
-    ends = np.cumsum(list(shares.values()))
-    return list(shares)[int(np.searchsorted(ends, place, side="right"))]
-
-
-def scramble(key: str, seed: int) -> float:
-    """A number in [0, 1) that looks random but depends on the key and the seed alone."""
-    return int(hashlib.sha256(f"{seed} {key}".encode()).hexdigest()[:13], 16) / 16**13
-
-
-def content_key(path: Path) -> str:
-    """A digest of the file's size and content; of three pieces of 16 KB if it is larger.
-
-    Files that differ only elsewhere share a key, which puts them into one split: harmless.
-    """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(str(size).encode())
-        starts = (0, PIECE, 2 * PIECE) if size <= 3 * PIECE else (0, (size - PIECE) // 2, size - PIECE)
-        for start in starts:
-            file.seek(start)
-            digest.update(file.read(PIECE))
-    return digest.hexdigest()[:32]
-
-
 def _parts(root: Path, by: str) -> dict[str, Path]:
     """The folders that splits are taken from, by the name of the part: train, val and test, or all."""
     children = _subfolders(root)
     if by == "folders":
         return _named_parts(root, children)
-    named = {SPLIT_FOLDERS.get(child.name.lower(), ""): child for child in children}
+    named = {PART_NAMES.get(child.name.lower(), ""): child for child in children}
     if not named or "" in named or len(named) < len(children) or set(named) == {"train"}:
         return {"all": root}
     if by == "auto":
@@ -101,11 +84,11 @@ def _named_parts(root: Path, children: list[Path]) -> dict[str, Path]:
     """Folders named train, val and test, whatever lies beside them; FileError without val and test."""
     found: dict[str, list[Path]] = {}
     for child in children:
-        found.setdefault(SPLIT_FOLDERS.get(child.name.lower(), ""), []).append(child)
+        found.setdefault(PART_NAMES.get(child.name.lower(), ""), []).append(child)
     others = found.pop("", [])
     for part in ("val", "test"):
         if part not in found:
-            alike = " or ".join(name for name, kind in SPLIT_FOLDERS.items() if kind == part)
+            alike = " or ".join(name for name, kind in PART_NAMES.items() if kind == part)
             there = _names(sorted([*others, *(path for paths in found.values() for path in paths)]))
             raise FileError(
                 f"{root}: no folder {part!r} in it", f"looked for {alike}; found {there or 'none'}"
@@ -139,9 +122,9 @@ def _subfolders(folder: Path) -> list[Path]:
         raise FileError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
-def _class_entries(root: Path, folder: Path) -> list[Entry]:
+def _class_entries(root: Path, folder: Path) -> list[FileEntry]:
     return [
-        Entry(path, readable_name(path.relative_to(root)), readable_name(Path(label.name)))
+        FileEntry(readable_name(path.relative_to(root)), readable_name(Path(label.name)), path)
         for label in _subfolders(folder)
         for path in pictures_in(label)
     ]

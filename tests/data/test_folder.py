@@ -11,7 +11,7 @@ from PIL import Image
 
 from adapcli.data import images
 from adapcli.data.dataset import open_dataset
-from adapcli.data.listing import PIECE, content_key, split_of
+from adapcli.data.entries import PIECE, content_key, split_of
 from adapcli.data.splitting import SHARES
 from adapcli.errors import FileError, UsageError
 from adapcli.model.preprocessing import Preprocessing

@@ -1,0 +1,36 @@
+"""From a name of data to what it holds: `folder:PATH`, `npz:PATH`, `webdataset:PATH` or `hf:PATH`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from adapcli.data.entries import Catalogue
+from adapcli.data.listing import list_folder
+from adapcli.data.splitting import Splitting
+from adapcli.errors import UsageError
+
+
+def open_catalogue(name: str, split_by: str = "auto") -> Catalogue:
+    """What the data of a name hold, none of it decoded. split_by: as `Splitting.parse` reads it.
+
+    UsageError: unknown kind; FileError: nothing usable there, or fewer than two classes; UnavailableError:
+    the kind needs an extra.
+    """
+    kind, colon, place = name.partition(":")
+    if not colon or kind not in OPEN:
+        raise _unknown(name)
+    return OPEN[kind](place, Splitting.parse(split_by).by)
+
+
+def _folder(place: str, by: str) -> Catalogue:
+    root = Path(place).expanduser()
+    parts, labels = list_folder(root, by)
+    return Catalogue("folder", str(root), parts, labels)
+
+
+OPEN: dict[str, Callable[[str, str], Catalogue]] = {"folder": _folder}
+
+
+def _unknown(name: str) -> UsageError:
+    is_folder = "/" in name or Path(name).is_dir()
+    hint = f"write folder:{name}" if is_folder else "digits, or folder:PATH with one subfolder per class"
+    return UsageError(f"data {name!r}: not known", hint)

@@ -1,0 +1,188 @@
+"""Pictures of a source before any is decoded: what each is called, its class, and how to read it."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adapcli.data.images import UnreadableImageError, check_image, is_grey, read_image
+from adapcli.errors import FileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PIECE = 16_384
+LARGEST = 1 << 28
+"""Bytes of one picture's file inside an archive or a table; more is refused before it is read."""
+
+
+@dataclass(frozen=True)
+class Entry(ABC):
+    """One picture: its name, unique in its source, and the name of its class.
+
+    Entries can be sent to another process; nothing stays open in them.
+    """
+
+    name: str
+    label: str
+
+    @property
+    def block(self) -> str:
+        """What is cheaply read together with others of the same block; empty if nothing is."""
+        return ""
+
+    @abstractmethod
+    def read(self, mode: str) -> "Image":
+        """The picture in mode "L" or "RGB", 8 bits, upright. Raises UnreadableImageError."""
+
+    def check(self, mode: str) -> str:
+        """The reason why `read` would fail, or ""."""
+        try:
+            self.read(mode)
+        except UnreadableImageError as error:
+            return str(error)
+        return ""
+
+    @abstractmethod
+    def is_grey(self) -> bool:
+        """Whether it has no colour. Raises UnreadableImageError."""
+
+    @abstractmethod
+    def key(self) -> str:
+        """A digest of what it is, which decides its split. OSError if it cannot be read."""
+
+    @abstractmethod
+    def mark(self) -> str:
+        """What shows cheaply, without reading it, that it has become another one: a size, a checksum."""
+
+
+class ContentEntry(Entry):
+    """A picture whose encoded bytes lie somewhere in a larger file."""
+
+    @abstractmethod
+    def content(self) -> bytes:
+        """The bytes of the picture. OSError or UnreadableImageError if they are not there."""
+
+    def read(self, mode: str) -> "Image":
+        """See Entry."""
+        return read_image(self._bytes(), mode)
+
+    def check(self, mode: str) -> str:
+        """See Entry."""
+        try:
+            return check_image(self._bytes(), mode)
+        except UnreadableImageError as error:
+            return str(error)
+
+    def is_grey(self) -> bool:
+        """See Entry."""
+        return is_grey(self._bytes())
+
+    def _bytes(self) -> bytes:
+        try:
+            return self.content()
+        except OSError as error:
+            raise UnreadableImageError(error.strerror or str(error)) from error
+
+
+@dataclass(frozen=True)
+class BrokenEntry(Entry):
+    """Stands for what cannot be read at all, so that it is skipped and counted like a damaged picture."""
+
+    reason: str
+
+    def read(self, mode: str) -> "Image":
+        """See Entry."""
+        raise UnreadableImageError(self.reason)
+
+    def is_grey(self) -> bool:
+        """See Entry."""
+        raise UnreadableImageError(self.reason)
+
+    def key(self) -> str:
+        """See Entry."""
+        return self.name
+
+    def mark(self) -> str:
+        """See Entry."""
+        return self.reason
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a source holds. kind: its prefix in names of data; place: where it is, as text.
+
+    parts: entries of "train", "val" and "test", as far as there are, or of "all"; labels: names of all
+    classes, in order. numbered: labels are plain numbers, those of the model's classes.
+    """
+
+    kind: str
+    place: str
+    parts: Mapping[str, Sequence[Entry]]
+    labels: Sequence[str]
+    numbered: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is opened by `open_dataset`."""
+        return f"{self.kind}:{self.place}"
+
+
+def content_key(path: Path, start: int = 0, size: int | None = None) -> str:
+    """A digest of a file's size and content; of three pieces of 16 KB if it is larger.
+
+    start, size: of a file within a file. Files that differ only elsewhere share a key, which puts them into
+    one split: harmless.
+    """
+    with path.open("rb") as file:
+
+        def read(place: int, count: int) -> bytes:
+            file.seek(start + place)
+            return file.read(count)
+
+        return pieces_key(path.stat().st_size if size is None else size, read)
+
+
+def pieces_key(size: int, read: Callable[[int, int], bytes]) -> str:
+    """`content_key` of `size` bytes, of which `read` gives so many from a place on."""
+    digest = hashlib.sha256(str(size).encode())
+    starts = (0, PIECE, 2 * PIECE) if size <= 3 * PIECE else (0, (size - PIECE) // 2, size - PIECE)
+    for start in starts:
+        digest.update(read(start, max(0, min(PIECE, size - start))))
+    return digest.hexdigest()[:32]
+
+
+def split_of(key: str, seed: int, shares: Mapping[str, int]) -> str:
+    """The split of a content key: the same file, or a copy of it, always falls into the same."""
+    place = scramble(f"split {key}", seed) * sum(shares.values())
+    ends = np.cumsum(list(shares.values()))
+    return list(shares)[int(np.searchsorted(ends, place, side="right"))]
+
+
+def scramble(key: str, seed: int) -> float:
+    """A number in [0, 1) that looks random but depends on the key and the seed alone."""
+    return int(hashlib.sha256(f"{seed} {key}".encode()).hexdigest()[:13], 16) / 16**13
+
+
+def classes_of(place: str, labels: set[str], names: Sequence[str] = ()) -> tuple[list[str], bool]:
+    """Names of classes in order, and whether they are plain numbers; `names`: what the numbers stand for.
+
+    Without names, numbers count up to the largest. FileError for fewer than two classes, or a number that has
+    no name.
+    """
+    numbered = all(label.isdecimal() for label in labels)
+    if not numbered or not labels:
+        found, plain = sorted({*labels, *(names if labels else ())}), False
+    else:
+        count = max(map(int, labels)) + 1
+        if names and count > len(names):
+            raise FileError(f"{place}: class {count - 1} has no name among {len(names)}")
+        found, plain = list(names) or [str(number) for number in range(min(count, 10**6))], not names
+    if len(labels) < 2:
+        one = f" ({next(iter(labels))!r})" if labels else ""
+        raise FileError(f"{place}: {'one class only' if labels else 'no class'}{one}", "expected two or more")
+    return found, plain
