@@ -36,11 +36,13 @@ from adapcli.commands.predictions import (
     tell_skipped,
     text,
 )
+from adapcli.commands.recalibrations import Place, open_calibrated
 from adapcli.commands.units import flops_text, percent_text, seconds_text
 from adapcli.console import Console, Progress
 
 if TYPE_CHECKING:
     from adapcli.inference.predict import How, Predictor, Tally
+    from adapcli.inference.recalibrations import Recalibrations
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
 
@@ -60,6 +62,7 @@ def predict(
     tokens: Tokens = None,
     width: Width = None,
     depth: Depth = None,
+    calibration: Place = None,
     max_flops: MaxFlops = None,
     top: Annotated[
         int, typer.Option("--top", parser=whole(1, 10**6), metavar="K", help="Tell the K likeliest classes.")
@@ -92,8 +95,9 @@ def predict(
 ) -> None:
     """Predict the classes of pictures, with the configuration used and its cost.
 
-    Prints CSV. Without a policy or --tokens, --width, --depth the full configuration runs. Paths from stdin
-    are one per line. Pictures that cannot be read are skipped and told; the exit code is 3 if none can.
+    Prints CSV. Without a policy or --tokens, --width, --depth the full configuration runs. A policy's answers
+    are calibrated if its table was, a configuration's with --calibration. Paths from stdin are one per line.
+    Pictures that cannot be read are skipped and told; the exit code is 3 if none can.
     """
     from adapcli.data.pictures import find_pictures
     from adapcli.measure.device import resolve
@@ -105,11 +109,13 @@ def predict(
     _check_output(output, source, paths, overwrite=overwrite)
     how = _how(console, model, folder, policy, tokens=tokens, width=width, depth=depth)
     prepare(model, where, threads=threads, compile=compile)
+    recalibrations = _recalibrations(calibration, policy, model, how)
     limits: dict[str, Any] = {
         "top": top,
         "batch": batch,
         "max_in_flight": max_in_flight,
         "max_flops": max_flops,
+        "recalibrations": recalibrations,
     }
     predictor = _predictor(model, paths, how, dtype, **limits)
     shown = not (summary_only or output)
@@ -177,6 +183,24 @@ def _how(
     if given:
         raise UsageError(f"--policy and {given[0]} exclude each other", "a policy chooses the configuration")
     return cast("How", open_policy(policy, run, model))
+
+
+def _recalibrations(
+    place: Path | None, policy: str | None, model: "AdaPerceiver", how: "How"
+) -> "Recalibrations | None":
+    """Of a run or a policy, for a configuration; UsageError for one that was not calibrated there."""
+    from adapcli.errors import UsageError
+    from adapcli.inference.recalibrations import Recalibrations
+    from adapcli.space import Configuration
+
+    if place is None:
+        return None
+    if policy is not None or not isinstance(how, Configuration):
+        raise UsageError("--policy and --calibration exclude each other", "a policy brings its own")
+    found = Recalibrations.of(open_calibrated(place, model), model)
+    assert found is not None
+    found.require(how)
+    return found
 
 
 def _predictor(

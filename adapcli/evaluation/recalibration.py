@@ -81,7 +81,7 @@ def _allowed(n: int, classes: int) -> tuple[float, ...]:
 
 def _blocks(logits: Tensor) -> tuple[Tensor, ...]:
     n, _, classes = logits.shape
-    return logits.split(max(1, BLOCK_VALUES // (n * classes)), dim=1)
+    return torch.split(logits, max(1, BLOCK_VALUES // (n * classes)), dim=1)
 
 
 def _gains(logits: Tensor, targets: Tensor, held: Tensor, held_targets: Tensor) -> np.ndarray:

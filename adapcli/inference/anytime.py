@@ -13,12 +13,13 @@ from adapcli.errors import InfeasibleError, UsageError
 from adapcli.evaluation.outcomes import SIGNAL_NAMES, signals
 from adapcli.inference.answers import Answers, Images, Indices, Piece, in_order, rows_of
 from adapcli.inference.execution import Run
+from adapcli.inference.positions import configuration_at
+from adapcli.inference.recalibrations import Recalibrations
 from adapcli.inference.session import AnytimeSession
 from adapcli.inference.waiting import Part
 from adapcli.model.flops import continues, executed_flops, increments, session_bytes, trunk_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
-from policies.grid import Grid
 from policies.live import Looks, Stopper
 
 NEAR = 1e-4
@@ -39,7 +40,8 @@ def run_anytime(
 
     batch: samples per step. max_in_flight: samples under way at once, by default what fits 1 GiB; with no
     more than `batch` the next are admitted only when all before are done. near: decisions with less slack
-    are counted. The model should be in evaluation mode. Raises UsageError for a model without logits or a
+    are counted. A recalibration of the stopper's grid is applied to every readout. The model should be in
+    evaluation mode. Raises UsageError for a model without logits or a
     stopper for another grid, InfeasibleError for a budget below the first readout.
     """
     run = AnytimeRun(
@@ -68,6 +70,7 @@ class AnytimeRun(Run[Looks]):
         if max_flops is not None and math.isnan(max_flops):
             raise UsageError(f"max_flops {max_flops}: expected a number of FLOPs")
         self.stopper, self.paths = stopper, Paths(model, stopper)
+        self.recalibrations = Recalibrations.of(stopper.grid, model)
         self.budget, self.tolerance = np.inf if max_flops is None else max_flops, near
         self.near = self.over_budget = 0
         held = self.paths.sample_bytes
@@ -82,7 +85,13 @@ class AnytimeRun(Run[Looks]):
             raise InfeasibleError(
                 f"budget of {self.budget:.4g} FLOPs: the first readout, {begin}, costs {cost:.4g}"
             )
-        session = AnytimeSession(self.model, x, width=begin.width, caches=self.paths.caches)
+        session = AnytimeSession(
+            self.model,
+            x,
+            width=begin.width,
+            caches=self.paths.caches,
+            recalibrations=self.recalibrations,
+        )
         session.extend(tokens=begin.tokens, depth=begin.depth)
         yield from self._look(session, index, at, np.full(len(x), cost, np.float64), None)
 
@@ -185,12 +194,3 @@ class Paths:
             between = increments(self.config, [self._at[step.at], self._at[step.go_to]], size)
             self._costs[key] = int(between[0, 1]) + self.look_flops
         return self._costs[key]
-
-
-def configuration_at(grid: Grid, at: int) -> Configuration:
-    """The configuration at a position of a policy's grid. UsageError if the grid is of something else."""
-    named = dict(zip(grid.columns, grid.configurations[at], strict=True))
-    try:
-        return Configuration(*(int(named[axis]) for axis in ("tokens", "width", "depth")))
-    except (KeyError, ValueError) as error:
-        raise UsageError(f"a policy over {', '.join(grid.columns)}: not over tokens, width, depth") from error

@@ -11,7 +11,8 @@ from torch import Tensor
 from adapcli.data.features import feature_flops, feature_names, image_features
 from adapcli.errors import FileError, InfeasibleError
 from adapcli.evaluation.patches import check_side, pooled
-from adapcli.inference.anytime import configuration_at
+from adapcli.inference.positions import configuration_at
+from adapcli.inference.recalibrations import Recalibrations
 from adapcli.model.flops import embed_flops, executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
@@ -21,7 +22,7 @@ from policies.live import Chooser
 class Choosing:
     """What `GroupedRun` asks for configurations: a chooser's answers, cut down to a budget.
 
-    over_budget: images so far whose configuration was cut down.
+    over_budget: images so far whose configuration was cut down; recalibrations: of the chooser's grid.
     """
 
     def __init__(self, model: AdaPerceiver, chooser: Chooser, *, max_flops: float | None = None) -> None:
@@ -32,6 +33,7 @@ class Choosing:
         self._grid = [configuration_at(chooser.grid, at) for at in range(len(chooser.grid))]
         for configuration in self._grid:
             model.config.check(configuration)
+        self.recalibrations = Recalibrations.of(chooser.grid, model)
         self._costs, self._within = cache(self._all_costs), cache(self._cut)
 
     def __call__(self, images: Tensor) -> Sequence[Configuration]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from adapcli.errors import UsageError
 from adapcli.inference.answers import Answers, Images, Indices, Piece, in_order
 from adapcli.inference.execution import Run
+from adapcli.inference.recalibrations import Recalibrations
 from adapcli.inference.session import AnytimeSession
 from adapcli.inference.waiting import Part, gather
 from adapcli.model.flops import executed_flops, session_bytes, trunk_flops
@@ -26,19 +27,24 @@ def run_grouped(
     *,
     batch: int = 32,
     max_in_flight: int | None = None,
+    recalibrations: Recalibrations | None = None,
 ) -> Answers:
     """Run image i at `configurations[i]`, in batches of images that go the same way; answers in their order.
 
     All images share the input stage, and those that differ only in depth the blocks they have in common.
-    batch: images per step. max_in_flight: images under way at once, by default what fits 1 GiB. UsageError
-    unless there is one configuration per image, which the model can run.
+    batch: images per step. max_in_flight: images under way at once, by default what fits 1 GiB.
+    recalibrations: what logits become; none by default. UsageError unless there is one configuration per
+    image, which the model can run.
     """
     given = iter(configurations)
 
     def next_ones(images: Tensor) -> list[Configuration]:
         return [configuration for _, configuration in zip(images, given, strict=False)]
 
-    answers = in_order(GroupedRun(model, x, next_ones, batch=batch, max_in_flight=max_in_flight))
+    run = GroupedRun(
+        model, x, next_ones, batch=batch, max_in_flight=max_in_flight, recalibrations=recalibrations
+    )
+    answers = in_order(run)
     if next(given, None) is not None:
         raise UsageError(f"{len(configurations)} configurations for {len(answers.configurations)} images")
     return answers
@@ -82,9 +88,11 @@ class GroupedRun(Run[Goals]):
         *,
         batch: int = 32,
         max_in_flight: int | None = None,
+        recalibrations: Recalibrations | None = None,
     ) -> None:
         """choose: given the next n images, on the model's device, n configurations."""
         self.choose, self._seen = choose, dict[Configuration, int]()
+        self.recalibrations = recalibrations
         side = model.preprocessing.size
         embedded = session_bytes(model.config, model.config.space.cheapest, side)
         held = embedded + session_bytes(model.config, model.full_configuration, side, caches=False)
@@ -98,7 +106,13 @@ class GroupedRun(Run[Goals]):
         for configuration in chosen:
             self.model.config.check(configuration)
         numbers = np.array([self._seen.setdefault(c, len(self._seen)) for c in chosen])
-        session = AnytimeSession(self.model, x, width=self.model.config.widest, caches=False)
+        session = AnytimeSession(
+            self.model,
+            x,
+            width=self.model.config.widest,
+            caches=False,
+            recalibrations=self.recalibrations,
+        )
         whole = Part.whole(session, index, Goals(numbers))
         starts = [Point(c.tokens, c.width, 0) for c in chosen]
         for point in dict.fromkeys(starts):

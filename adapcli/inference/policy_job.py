@@ -1,6 +1,7 @@
 """What a bench runs of a policy: a stream of real images, which is what its work depends on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,5 +46,8 @@ def _runner(
         return lambda: run_anytime(model, images, policy, batch=batch, max_in_flight=alone)
     if isinstance(policy, Chooser):
         choose = Choosing(model, policy)
-        return lambda: in_order(GroupedRun(model, images, choose, batch=batch, max_in_flight=alone))
+        limits: dict[str, Any] = {"batch": batch, "max_in_flight": alone}
+        return lambda: in_order(
+            GroupedRun(model, images, choose, recalibrations=choose.recalibrations, **limits)
+        )
     raise UsageError(f"policy {name} cannot run on images", "it needs the rows of an outcome table")

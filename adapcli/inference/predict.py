@@ -19,6 +19,7 @@ from adapcli.inference.answers import Piece
 from adapcli.inference.anytime import AnytimeRun
 from adapcli.inference.choosing import Choosing
 from adapcli.inference.grouped import GroupedRun
+from adapcli.inference.recalibrations import Recalibrations
 from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import autocast
@@ -98,8 +99,11 @@ class Predictor:
         max_in_flight: int | None = None,
         max_flops: float | None = None,
         dtype: torch.dtype = torch.float32,
+        recalibrations: Recalibrations | None = None,
     ) -> None:
         """top: classes to tell of each; batch, max_in_flight: as in `run_anytime`; max_flops: per picture.
+
+        recalibrations: what a configuration's logits become; a policy brings its own.
 
         Raises FileError for a model of another task than classification, and for features that pictures do
         not have; UsageError for a `how` that the model cannot run and a `top` beyond its classes;
@@ -112,11 +116,13 @@ class Predictor:
         self._images = self._stacked(pictures, min(batch, max_in_flight or batch))
         self._paths: deque[str] = deque()
         self._choosing: Choosing | None = None
+        self._recalibrations = recalibrations
         side = model.preprocessing.size
         if isinstance(how, Configuration):
             _check_budget(executed_flops(model.config, how, side), max_flops)
         elif not isinstance(how, Stopper):
             self._choosing = Choosing(model, how, max_flops=max_flops)
+            self._recalibrations = self._choosing.recalibrations
         self._deciding_flops = self._choosing.own_flops((side, side)) if self._choosing else 0
 
     def __iter__(self) -> Iterator[Prediction]:
@@ -143,7 +149,9 @@ class Predictor:
     def _run(self, images: Iterable[Tensor]) -> AnytimeRun | GroupedRun:
         if isinstance(self.how, Stopper):
             return AnytimeRun(self.model, images, self.how, max_flops=self._budget, **self._limits)
-        return GroupedRun(self.model, images, self._choose, **self._limits)
+        return GroupedRun(
+            self.model, images, self._choose, recalibrations=self._recalibrations, **self._limits
+        )
 
     def _choose(self, images: Tensor) -> Sequence[Configuration]:
         if isinstance(self.how, Configuration):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adapcli.errors import UsageError
+from adapcli.inference.recalibrations import Recalibrations
 from adapcli.inference.state import State, after, gather
 from adapcli.model.attention import KeysValues, group_ends
 from adapcli.model.flops import input_flops, read_flops, readout_flops, trunk_flops
@@ -32,16 +33,24 @@ class AnytimeSession:
 
     @torch.no_grad()
     def __init__(
-        self, model: AdaPerceiver, x: Tensor, *, width: int | tuple[int, ...], caches: bool = True
+        self,
+        model: AdaPerceiver,
+        x: Tensor,
+        *,
+        width: int | tuple[int, ...],
+        caches: bool = True,
+        recalibrations: Recalibrations | None = None,
     ) -> None:
         """Embed images (B, channels, height, width), normalised. `width`: of all FFNs, or one per block.
 
         caches=False: keep nothing of the blocks passed. The session is as small as a plain run; it goes
         deeper, but neither to more tokens nor back to another width. Since it never grows, it may run any
-        number of tokens.
+        number of tokens. recalibrations: what every readout's logits become, see
+        `adapcli.inference.recalibrations`.
         """
         _check_width(model, width)
         self.model, self.width, self.caches = model, width, caches
+        self.recalibrations = recalibrations
         self.tokens, self.depth = 0, 0
         """Latent tokens computed, and blocks that all of them have passed; 0 before the first `extend`."""
         self.image_size = (x.shape[2], x.shape[3])
@@ -108,6 +117,7 @@ class AnytimeSession:
         logits = None
         if config.classifies:
             logits = folded(self.model, self.tokens).logits(state.latents)[:, 0]
+            logits = logits if self.recalibrations is None else self.recalibrations(logits, reached)
         dense = Output()
         if state.patches is not None:
             dense = self.model.write_dense(state.latents, state.patches, size=self.image_size, queries=asked)
@@ -172,7 +182,8 @@ class AnytimeSession:
         return Configuration(tokens, width, depth)
 
     def _point(self) -> tuple[object, ...]:
-        return id(self.model), self.width, self.caches, self.tokens, self.depth, self.image_size
+        made = id(self.model), id(self.recalibrations), self.caches
+        return *made, self.width, self.tokens, self.depth, self.image_size
 
     def _rows(self, mask: Tensor) -> Tensor:
         if mask.dtype != torch.bool or mask.shape != (len(self),):

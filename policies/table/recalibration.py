@@ -27,7 +27,7 @@ Singles = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Recalibration:
-    """temperature (C,) above 0, bias (C, K); float32. FileError, naming the row, for a value that cannot be."""
+    """temperature (C,) above 0, bias (C, K); float32. FileError, naming the row, for other values."""
 
     temperature: Singles
     bias: Singles
