@@ -1,6 +1,7 @@
 """`adap sweep`."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,7 @@ from adapcli.commands.options import (
     Threads,
     whole,
 )
+from adapcli.commands.recalibrations import Place, brought, in_order, open_calibrated
 from adapcli.commands.units import bytes_text, flops_text, percent_text, seconds_text
 from adapcli.console import Console
 
@@ -72,6 +74,10 @@ def sweep(
         int,
         typer.Option(parser=whole(0, 64), metavar="N", help="Also store N x N averaged patch embeddings."),
     ] = 0,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="First fit a temperature and class biases for each of them.")
+    ] = False,
+    calibration: Place = None,
     limit: Limit = None,
     batch: Batch = 64,
     device: Device = "auto",
@@ -88,7 +94,8 @@ def sweep(
 ) -> None:
     """Score every configuration on every sample.
 
-    Writes the outcome table, from which searches, policies and reports are made.
+    Writes the outcome table, from which searches, policies and reports are made. With --calibrate, or the
+    --calibration of another run, all outcomes are those of calibrated answers, at no cost in FLOPs.
     """
     from adapcli.measure.device import resolve
     from adapcli.model.precision import resolve_dtype
@@ -96,23 +103,52 @@ def sweep(
     from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
 
+    _one_of(calibrate, calibration)
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     model, source = open_checkpoint(console, ckpt)
     prepare(model, where, threads=threads, compile=compile)
     space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
     target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
     samples = Samples.open(
-        data, model.preprocessing, limit=limit, seed=seed, class_names=model.class_names, split_by=split
+        data,
+        model.preprocessing,
+        limit=limit,
+        seed=seed,
+        class_names=model.class_names,
+        split_by=split,
+        task=model.config.task,
     )
     kind = resolve_dtype(dtype, where)
     job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches)
     _tell_skipped(console, samples)
     if dry_run:
-        return _show_estimate(console, job)
+        return _show_estimate(console, job, calibrate=calibrate)
+    if calibrate or calibration:
+        job = _calibrated(console, job, target, calibration, resume=resume)
     with console.progress("sweep") as progress:
         table = job.run(target, resume=resume, overwrite=overwrite, progress=progress, warn=console.warn)
     folder.record(**_facts(job, source))
     return _show(console, folder, job, table)
+
+
+def _one_of(calibrate: bool, calibration: Path | None) -> None:
+    from adapcli.errors import UsageError
+
+    if calibrate and calibration:
+        raise UsageError("--calibrate and --calibration exclude each other", "fit one, or use that of a run")
+
+
+def _calibrated(
+    console: Console, job: "Sweep", target: Path, calibration: Path | None, *, resume: bool
+) -> "Sweep":
+    """The job with the calibration of another run, or the one begun with, or a fitted one."""
+    from adapcli.sweep.recalibrating import recalibrated
+
+    given = None
+    if calibration is not None:
+        given = in_order(open_calibrated(calibration, job.model), job.configurations)
+    with console.progress("calibration") as progress:
+        return recalibrated(job, target, given=given, resume=resume, progress=progress)
 
 
 def _tell_skipped(console: Console, samples: "Samples") -> None:
@@ -128,19 +164,21 @@ def _facts(job: "Sweep", source: str) -> dict[str, Any]:
     return {"checkpoint": checkpoint, "data": data, "seed": job.samples.facts["seed"]}
 
 
-def _show_estimate(console: Console, job: "Sweep") -> None:
+def _show_estimate(console: Console, job: "Sweep", *, calibrate: bool) -> None:
     from dataclasses import asdict
 
     from adapcli.sweep.estimate import estimate
 
-    found = estimate(job)
+    found = estimate(job, calibrate=calibrate)
+    calibrating = f", {seconds_text(found.calibrating_seconds)} to calibrate" if calibrate else ""
+    pace = f"{calibrating}, from {found.measured} samples on {job.model.device}"
     console.table(
         ["what", "estimate"],
         [
             ["samples", found.samples],
             ["configurations", f"{found.configurations} in {found.passes} passes"],
             ["work", f"{flops_text(found.flops_per_sample)} per sample"],
-            ["time", f"{seconds_text(found.seconds)}, from {found.measured} samples on {job.model.device}"],
+            ["time", seconds_text(found.seconds) + pace],
             ["disk", bytes_text(found.disk_bytes)],
         ],
     )
@@ -162,6 +200,8 @@ def _show(console: Console, folder: "Run", job: "Sweep", table: "OutcomeTable") 
     )  # fmt: skip
     if len(job.configurations) > len(job.space):
         console.say("the full configuration was added: agreement is measured against it")
+    if told := brought(table):
+        console.say(told)
     console.say(f"outcome table: {folder.table}\nnext: {folder.command('search')}")
     counts = {"configurations": table.n_configs, "samples": job.samples.sizes}
     console.result({"table": folder.table, **counts, "fingerprints": job.fingerprints, "summary": rows})

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from adapcli.data.features import feature_names
-from adapcli.evaluation.outcomes import SIGNAL_NAMES
+from adapcli.sweep.recalibrating import fit_seconds, plans
 from adapcli.sweep.sweep import Sweep
 
 MEASURE_S = 2.0
@@ -15,7 +15,10 @@ BYTES_PER_ID = 40
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds and disk_bytes of the whole sweep, from the best pace over up to `measured` samples."""
+    """seconds and disk_bytes of the whole sweep, from the best pace over up to `measured` samples.
+
+    calibrating_seconds: how many of the seconds go into fitting and judging a recalibration.
+    """
 
     samples: int
     configurations: int
@@ -24,29 +27,37 @@ class Estimate:
     measured: int
     seconds: float
     disk_bytes: int
+    calibrating_seconds: float = 0.0
 
 
-def estimate(sweep: Sweep) -> Estimate:
-    """Score a few samples and scale up. Writes nothing."""
+def estimate(sweep: Sweep, *, calibrate: bool = False) -> Estimate:
+    """Score a few samples and scale up; `calibrate`: with fitting a recalibration first. Writes nothing."""
     per_sample, measured = _pace(sweep)
+    calibrating = _calibrating(sweep, per_sample) if calibrate else 0.0
     return Estimate(
         samples=len(sweep.samples),
         configurations=len(sweep.configurations),
         passes=len(sweep.grid.passes),
         flops_per_sample=sweep.flops_per_sample,
         measured=measured,
-        seconds=per_sample * len(sweep.samples),
+        seconds=per_sample * len(sweep.samples) + calibrating,
         disk_bytes=disk_bytes(sweep),
+        calibrating_seconds=calibrating,
     )
+
+
+def _calibrating(sweep: Sweep, per_sample: float) -> float:
+    """Scoring its samples, as long as a part of the grid takes, and the fit."""
+    configurations = len(sweep.configurations)
+    shares = [(plan.fitted + plan.judged) * len(plan.columns) / configurations for plan in plans(sweep)]
+    return per_sample * sum(shares) + fit_seconds(sweep)
 
 
 def disk_bytes(sweep: Sweep) -> int:
     """Size of the table on disk."""
-    configurations, classes = len(sweep.configurations), sweep.model.config.num_classes or 0
-    prediction = 2 if classes <= 2**15 else 4
-    per_cell = 4 * (3 + len(SIGNAL_NAMES)) + prediction
+    configurations = len(sweep.configurations)
     looks = 4 * len(feature_names()) + 2 * sweep.patches**2 * sweep.model.config.embed_dim
-    per_sample = configurations * per_cell + looks + BYTES_PER_ID
+    per_sample = configurations * sweep.scoring.cell_bytes + looks + BYTES_PER_ID
     return len(sweep.samples) * per_sample + 8 * configurations**2
 
 

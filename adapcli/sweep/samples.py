@@ -9,6 +9,7 @@ from adapcli.data.dataset import FOLDER, Batch, Dataset, open_dataset
 from adapcli.data.listing import readable_name
 from adapcli.data.splitting import Splitting
 from adapcli.errors import UsageError
+from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from policies.table import SPLITS
 
@@ -33,10 +34,12 @@ class Samples:
         seed: int = 0,
         class_names: Sequence[str] = (),
         split_by: str = "auto",
+        task: Task = "classification",
     ) -> "Samples":
         """Open all splits of `name`, together at most `limit` samples, shared out as in the whole.
 
-        split_by: how a folder's pictures are shared out, as `Splitting.parse` reads it. UsageError for an
+        split_by: how a folder's pictures are shared out, as `Splitting.parse` reads it. task: what the model
+        is for, which decides what targets are. UsageError for an
         unknown name or split_by, or a limit that leaves a split empty; FileError for unusable data.
         """
         weights = Splitting.parse(split_by).shares
@@ -52,6 +55,7 @@ class Samples:
                 seed=seed,
                 class_names=class_names or None,
                 split_by=split_by,
+                task=task,
             )
             for split in SPLITS
         }

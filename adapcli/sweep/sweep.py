@@ -1,7 +1,7 @@
 """Fill an outcome table: every configuration on every sample, a chunk of samples at a time."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,23 +13,23 @@ import torch
 from adapcli import __version__
 from adapcli.data.features import feature_flops, feature_names
 from adapcli.errors import FileError, UsageError
-from adapcli.evaluation.outcomes import SIGNAL_NAMES
-from adapcli.evaluation.passes import GridPass, pass_flops
 from adapcli.evaluation.patches import check_side, pool_flops
+from adapcli.evaluation.recalibration import Recalibrated
 from adapcli.measure.device import describe
 from adapcli.model.flops import both_conventions, executed_flops, increments, memory_bytes, readout_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import dtype_name
 from adapcli.space import ConfigSpace, Configuration
-from adapcli.sweep.fingerprints import checkpoint_fingerprint, refuse_other
+from adapcli.sweep.fingerprints import checkpoint_fingerprint, refuse_other, refuse_other_recalibration
 from adapcli.sweep.samples import Samples
-from adapcli.sweep.scoring import Rows, score_batch
+from adapcli.sweep.tasks import Scoring, check_task, scoring_of
 from policies.table import OutcomeTable, OutcomeTableWriter
+from policies.table.recalibration import FINGERPRINT, Recalibration
 from policies.table.writer import partial_folder
 
 LARGEST_CHUNK = 512
-CHUNK_FLOPS = 2e13
-"""A chunk is what a killed sweep loses: some minutes on two processors."""
+CHUNK_FLOPS, CHUNK_BYTES = 2e13, 1 << 26
+"""What a killed sweep loses at most, some minutes on two processors; and what waits in memory to be kept."""
 
 Progress = Callable[[int, int], object]
 
@@ -40,12 +40,15 @@ def _silent(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A classification model, the samples to score it on, and the configurations to score.
+    """A model that names classes or draws maps, the samples to score it on, and the configurations to score.
 
     The full configuration is always among them, since `agreement` is measured against it. `batch` samples run
-    at once; a table's bits depend on it, its values only in rounding. `dtype` is that of the run (bfloat16 by
-    autocast); outcomes are stored in float32. `compiled` is only told: whether the model's blocks are.
+    at once, fewer where maps need the memory; a table's bits depend on it, its values only in rounding.
+    `dtype` is that of the run (bfloat16 by autocast); outcomes are stored in float32. `compiled` is only told:
+    whether the model's blocks are.
     `patches`: also store the patch embeddings, averaged into this many along each side; 0: none.
+    `recalibration`: everything is worked out from logits so changed, one row per configuration (see
+    `sweep.recalibrating`); `recalibration_facts`: how it came about, JSON values.
     """
 
     model: AdaPerceiver
@@ -56,9 +59,11 @@ class Sweep:
     dtype: torch.dtype = torch.float32
     compiled: bool = False
     patches: int = 0
+    recalibration: Recalibration | None = None
+    recalibration_facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_task(self.model, self.name)
+        check_task(self.model, self.name)
         _check_classes(self.model, self.samples, self.name)
         if self.batch < 1:
             raise UsageError(f"batch {self.batch}: expected 1 or more")
@@ -73,14 +78,20 @@ class Sweep:
         return grid if full in grid else [*grid, full]
 
     @cached_property
-    def grid(self) -> GridPass:
+    def scoring(self) -> Scoring:
+        """How answers become rows."""
+        full = self.configurations.index(self.model.full_configuration)
+        return scoring_of(self.model, self.configurations, full, self.batch)
+
+    @property
+    def grid(self) -> Any:
         """The model made ready to run them all."""
-        return GridPass(self.model, self.configurations)
+        return self.scoring.grid
 
     @property
     def flops_per_sample(self) -> int:
         """FLOPs of scoring one sample in every configuration."""
-        return pass_flops(self.model.config, self.grid.passes, self.image_size)
+        return self.scoring.flops
 
     @property
     def image_size(self) -> int:
@@ -90,7 +101,8 @@ class Sweep:
     @property
     def chunk(self) -> int:
         """Rows that are stored together."""
-        fitting = max(1, int(CHUNK_FLOPS / self.flops_per_sample))
+        held = len(self.configurations) * self.scoring.cell_bytes
+        fitting = max(1, min(int(CHUNK_FLOPS / self.flops_per_sample), CHUNK_BYTES // held))
         return min(LARGEST_CHUNK, 1 << (fitting.bit_length() - 1))
 
     @cached_property
@@ -106,7 +118,14 @@ class Sweep:
             "dtype": dtype_name(self.dtype),
             "device": self.model.device.type,
         }
+        if self.recalibration is not None:
+            found[FINGERPRINT] = self.recalibration.digest
         return found | ({"patches": self.patches} if self.patches else {})
+
+    @cached_property
+    def recalibrated(self) -> Recalibrated | None:
+        """The recalibration on the model's device."""
+        return None if self.recalibration is None else Recalibrated.of(self.recalibration, self.model.device)
 
     def run(
         self,
@@ -123,6 +142,8 @@ class Sweep:
         Raises UsageError if a table is there and neither resume nor overwrite is set, FileError if it was
         begun with other fingerprints or is damaged.
         """
+        if resume:
+            refuse_other_recalibration(folder, self.recalibration)
         if resume and folder.is_dir() and not partial_folder(folder).is_dir():
             return self._finished(folder)
         writer = self._writer(folder, resume=resume, overwrite=overwrite)
@@ -141,11 +162,10 @@ class Sweep:
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Score rows start..stop-1: what the table's writer takes, a batch at a time."""
-        full = self.configurations.index(self.model.full_configuration)
-        for split, batch in self.samples.batches(start, stop, self.batch):
-            rows: Rows = score_batch(self.grid, batch, full=full, dtype=self.dtype, patches=self.patches)
-            told = {"sample_ids": batch.sample_ids, "targets": batch.targets.numpy()}
-            yield {**rows, **told, "splits": [split] * len(batch.sample_ids)}
+        how = {"dtype": self.dtype, "patches": self.patches, "recalibrated": self.recalibrated}
+        for split, batch in self.samples.batches(start, stop, self.scoring.batch):
+            rows = self.scoring(batch, **how)  # type: ignore[arg-type]
+            yield {**rows, "sample_ids": batch.sample_ids, "splits": [split] * len(batch.sample_ids)}
 
     def configs(self) -> pd.DataFrame:
         """One row per configuration: what it is and what it costs, executed convention."""
@@ -170,7 +190,7 @@ class Sweep:
         model, full = self.model, self.model.full_configuration
         return {
             "fingerprints": self.fingerprints,
-            "task": "classification",
+            **self.scoring.facts,
             "class_names": list(self.samples.class_names),
             "model": {"name": self.name, "config": model.config.to_dict()},
             "preprocessing": model.preprocessing.to_dict(),
@@ -185,6 +205,7 @@ class Sweep:
             "compiled": self.compiled,
             "device": describe(model.device),
             "versions": {"adap": __version__, "torch": str(torch.__version__)},
+            **({"recalibration": dict(self.recalibration_facts)} if self.recalibration else {}),
         }  # fmt: skip
 
     def _patches(self) -> dict[str, int] | None:
@@ -206,13 +227,14 @@ class Sweep:
             n_samples=len(self.samples),
             configs=self.configs(),
             increment_flops=increments(config, self.configurations, self.image_size),
-            signal_names=SIGNAL_NAMES,
+            signal_names=self.scoring.signal_names,
             feature_names=feature_names(),
             feature_flops=feature_flops((self.image_size, self.image_size), config.in_channels),
             meta=self.meta(),
             chunk=self.chunk,
             patches_shape=(self.patches**2, config.embed_dim) if self.patches else None,
-            prediction_dtype="int16" if (config.num_classes or 0) <= 2**15 else "int32",
+            **self.scoring.layout,
+            recalibration=self.recalibration,
             overwrite=overwrite,
         )
 
@@ -222,16 +244,10 @@ class Sweep:
         return table
 
 
-def _check_task(model: AdaPerceiver, name: str) -> None:
-    """Dense tasks will bring their own scores per sample; until then they are refused."""
-    if not model.config.classifies:
-        raise FileError(
-            f"{name}: this checkpoint is for {model.config.task}", "a sweep scores classification so far"
-        )
-
-
 def _check_classes(model: AdaPerceiver, samples: Samples, name: str) -> None:
     known, given = list(model.class_names), samples.class_names
+    if model.config.is_dense and not given:
+        return  # maps of amounts have no classes
     if len(given) != model.config.num_classes:
         raise FileError(f"{name} has {model.config.num_classes} classes, the data {len(given)}")
     if known and known != given:

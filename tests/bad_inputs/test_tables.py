@@ -164,9 +164,10 @@ def test_a_report_of_a_table_that_does_not_say_where_it_is_from(adap, run, monke
 @pytest.fixture
 def torn(adap, tmp_path, checkpoint, monkeypatch):
     """A sweep that was interrupted after six chunks of 16 rows: its folder, and how to go on."""
-    from adapcli.sweep import sweep as module
+    from adapcli.sweep import sweep
+    from adapcli.sweep import tasks as module
 
-    monkeypatch.setattr(module, "LARGEST_CHUNK", 16)
+    monkeypatch.setattr(sweep, "LARGEST_CHUNK", 16)
     whole, words = module.score_batch, ("sweep", "--ckpt", checkpoint, "--limit", 200, "--quiet")
     calls = []
 

@@ -100,9 +100,10 @@ def test_resume_names_what_differs(adap):
 
 def test_an_interrupt_leaves_a_resumable_run(adap, tmp_path, monkeypatch):
     from adapcli.sweep import sweep as sweep_module
+    from adapcli.sweep import tasks as tasks_module
 
     monkeypatch.setattr(sweep_module, "LARGEST_CHUNK", 16)
-    whole = sweep_module.score_batch
+    whole = tasks_module.score_batch
     calls = []
 
     def interrupted(*arguments, **named):
@@ -111,7 +112,7 @@ def test_an_interrupt_leaves_a_resumable_run(adap, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return whole(*arguments, **named)
 
-    monkeypatch.setattr(sweep_module, "score_batch", interrupted)
+    monkeypatch.setattr(tasks_module, "score_batch", interrupted)
     code, _, err = adap("sweep", "--limit", 80)
     assert code == 130
     assert "--limit 80 --resume" in err
@@ -172,10 +173,10 @@ def test_unreadable_checkpoints(adap, tmp_path, command, name, content):
 
 
 def test_a_checkpoint_of_another_task(adap, make_model, tmp_path):
-    adapcli.save(make_model(task="depth", output_feat_dim=6), tmp_path / "d.pt")
-    code, _, err = adap("sweep", ckpt=tmp_path / "d.pt")
+    adapcli.save(make_model(task="features", output_feat_dim=6), tmp_path / "f.pt")
+    code, _, err = adap("sweep", ckpt=tmp_path / "f.pt")
     assert code == 3
-    assert "this checkpoint is for depth" in err
+    assert "this checkpoint is for features" in err
 
 
 def test_a_checkpoint_of_other_classes(adap, make_model, tmp_path):

@@ -264,10 +264,9 @@ def test_a_torn_chunk_is_done_again_and_told(make_sweep, tmp_path, small_chunks)
     assert contents(tmp_path / "table") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("task", ["features", "segmentation", "depth"])
-def test_another_task_is_refused_by_name(make_samples, make_model, task):
-    model = make_model(task=task, output_feat_dim=6)
-    with pytest.raises(FileError, match=f"for {task}"):
+def test_another_task_is_refused_by_name(make_samples, make_model):
+    model = make_model(task="features", output_feat_dim=6)
+    with pytest.raises(FileError, match="for features"):
         Sweep(model, make_samples(), model.config.space)
 
 

@@ -95,7 +95,7 @@ class DenseGridPass:
 
 def _wanted(p: Pass) -> dict[int, dict[int, int]]:
     """The columns of a pass: depth -> prefix -> column."""
-    found = {}
+    found: dict[int, dict[int, int]] = {}
     for reading in p.readings:
         columns = iter(reading.columns)
         found |= {depth: {prefix: next(columns) for prefix in reading.prefixes} for depth in reading.depths}
