@@ -27,7 +27,19 @@ def _folder(place: str, by: str) -> Catalogue:
     return Catalogue("folder", str(root), parts, labels)
 
 
-OPEN: dict[str, Callable[[str, str], Catalogue]] = {"folder": _folder}
+def _npz(place: str, by: str) -> Catalogue:
+    from adapcli.data.npz import open_npz
+
+    return open_npz(place, by)
+
+
+def _webdataset(place: str, by: str) -> Catalogue:
+    from adapcli.data.shards import open_shards
+
+    return open_shards(place, by)
+
+
+OPEN: dict[str, Callable[[str, str], Catalogue]] = {"folder": _folder, "npz": _npz, "webdataset": _webdataset}
 
 
 def _unknown(name: str) -> UsageError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PIECE = 16_384
+MOST_CLASSES = 1_000_000
 LARGEST = 1 << 28
 """Bytes of one picture's file inside an archive or a table; more is refused before it is read."""
 
@@ -117,7 +118,7 @@ class Catalogue:
     """What a source holds. kind: its prefix in names of data; place: where it is, as text.
 
     parts: entries of "train", "val" and "test", as far as there are, or of "all"; labels: names of all
-    classes, in order. numbered: labels are plain numbers, those of the model's classes.
+    classes, in order. numbered: entries have numbers of classes, from 0, in place of names.
     """
 
     kind: str
@@ -169,20 +170,22 @@ def scramble(key: str, seed: int) -> float:
 
 
 def classes_of(place: str, labels: set[str], names: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """Names of classes in order, and whether they are plain numbers; `names`: what the numbers stand for.
+    """Names of classes in order, and whether `labels` are their numbers; `names`: what numbers stand for.
 
     Without names, numbers count up to the largest. FileError for fewer than two classes, or a number that has
     no name.
     """
-    numbered = all(label.isdecimal() for label in labels)
-    if not numbered or not labels:
-        found, plain = sorted({*labels, *(names if labels else ())}), False
-    else:
-        count = max(map(int, labels)) + 1
-        if names and count > len(names):
-            raise FileError(f"{place}: class {count - 1} has no name among {len(names)}")
-        found, plain = list(names) or [str(number) for number in range(min(count, 10**6))], not names
     if len(labels) < 2:
-        one = f" ({next(iter(labels))!r})" if labels else ""
-        raise FileError(f"{place}: {'one class only' if labels else 'no class'}{one}", "expected two or more")
-    return found, plain
+        told = f"one class only ({next(iter(labels))!r})" if labels else "no class"
+        raise FileError(f"{place}: {told}", "expected two or more")
+    if not all(label.isdecimal() for label in labels):
+        return sorted({*labels, *names}), False
+    count, most = max(map(int, labels)) + 1, len(names) or MOST_CLASSES
+    if count > most:
+        raise FileError(f"{place}: class {count - 1}: there are {most} {'names' if names else 'at most'}")
+    return list(names) or [str(number) for number in range(count)], True
+
+
+def known_labels(named: Mapping[str, Sequence[Entry]]) -> set[str]:
+    """Classes of all entries that have one."""
+    return {e.label for entries in named.values() for e in entries if not isinstance(e, BrokenEntry)}

@@ -1,11 +1,11 @@
 """The pictures of one split of a source: a folder with one subfolder per class, arrays, shards, a table.
 
 By folders (or other parts) train, val and test, the splits fit, tune and calibration are taken from val
-(12 : 4 : 8), and test is test. By ratio all four are taken from everything (12 : 4 : 8 : 20, or other shares). Unless told which,
-those folders count if nothing else is there; where only val or only test is missing, all four are taken from
-the other. The split of a file depends on its content, the seed and the shares alone: adding files moves no
-other, and copies of a file stay together. Pictures that are merely similar (two shots of one thing) may still
-be parted.
+(12 : 4 : 8), and test is test. By ratio all four are taken from everything (12 : 4 : 8 : 20, or other
+shares). Unless told which, those folders count if nothing else is there; where only val or only test is
+missing, all four are taken from the other. The split of a file depends on its content, the seed and the
+shares alone: adding files moves no other, and copies of a file stay together. Pictures that are merely
+similar (two shots of one thing) may still be parted.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class PictureDataset:
         self.name, self.split, self.preprocessing = catalogue.name, split, preprocessing
         self.mode = picture_mode(len(preprocessing.mean))
         self.class_names, self._index = number(catalogue, class_names)
-        keyed = _choose(catalogue, split, shares, seed)[:limit]
+        keyed = choose(catalogue, split, shares, seed)[:limit]
         entries = [entry for _, entry in keyed]
         reasons = _each(lambda entry: entry.check(self.mode), entries)
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
@@ -61,7 +61,7 @@ class PictureDataset:
                 f"{catalogue.place}: none of the {len(entries)} pictures of split {split!r} can be read",
                 "first: {}: {}".format(*self.skipped[0]),
             )
-        self.fingerprint = f"{catalogue.kind}:{_fingerprint(keyed, self.class_names)}"
+        self.fingerprint = f"{catalogue.kind}:{fingerprint(keyed, self.class_names)}"
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -96,10 +96,18 @@ def _each(function: Callable[[Entry], T], entries: list[Entry]) -> list[T]:
 def number(catalogue: Catalogue, class_names: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
     """The class names, and the number of every label: by name where the model knows it, else in order.
 
-    FileError for classes that the model does not know.
+    Numbers without names are those of the model's classes. FileError for classes it does not know.
     """
+    names, index = _by_name(catalogue, class_names)
+    if catalogue.numbered:
+        return names, {str(place): index[label] for place, label in enumerate(catalogue.labels)}
+    return names, index
+
+
+def _by_name(catalogue: Catalogue, class_names: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
     labels, known = list(catalogue.labels), class_names
-    if known is not None and catalogue.numbered and len(labels) <= len(known):
+    plain = catalogue.numbered and labels == [str(place) for place in range(len(labels))]
+    if known is not None and plain and len(labels) <= len(known):
         return list(known), {label: int(label) for label in labels}
     if known is None or (len(known) == len(labels) and not set(labels) <= set(known)):
         return list(known or labels), {label: index for index, label in enumerate(labels)}
@@ -114,7 +122,7 @@ def number(catalogue: Catalogue, class_names: Sequence[str] | None) -> tuple[lis
     return list(known), {label: list(known).index(label) for label in labels}
 
 
-def _choose(catalogue: Catalogue, split: str, shares: dict[str, int], seed: int) -> list[tuple[str, Entry]]:
+def choose(catalogue: Catalogue, split: str, shares: dict[str, int], seed: int) -> list[tuple[str, Entry]]:
     """(content key, entry) of a split, in the order of a hash, so that any beginning is a fair sample.
 
     Entries of a block stay together.
@@ -157,7 +165,7 @@ def _key(entry: Entry) -> str:
         return entry.name
 
 
-def _fingerprint(keyed: list[tuple[str, Entry]], class_names: list[str]) -> str:
+def fingerprint(keyed: list[tuple[str, Entry]], class_names: list[str]) -> str:
     """Of names, classes and content keys: a copy of the folder elsewhere has the same."""
     lines = [f"{key} {entry.label}/{entry.name}" for key, entry in keyed]
     text = "\n".join([*class_names, *lines])

@@ -135,10 +135,20 @@ def pictures_in(folder: Path) -> Iterator[Path]:
 
     FileError for a folder that cannot be read.
     """
+    for path in files_in(folder):
+        if path.suffix.lower() in suffixes():
+            yield path
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Files and folders at any depth, in order of name; hidden ones left out.
+
+    FileError for a folder that cannot be read.
+    """
     for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders.sort()
         for name in sorted(files + folders):
-            if Path(name).suffix.lower() in suffixes() and not name.startswith("."):
+            if not name.startswith("."):
                 yield Path(parent, name)
 
 

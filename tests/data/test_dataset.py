@@ -2,13 +2,13 @@
 
 import functools
 import operator
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from adapcli.data.dataset import DIGITS_SIZES, SPLITS, open_dataset
 from adapcli.data.digits import DigitsDataset
@@ -19,17 +19,6 @@ from adapcli.model.preprocessing import Preprocessing
 GREY = Preprocessing(24, 24, (0.2,), (0.5,))
 COLOUR = Preprocessing(24, 24, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7))
 TABLE = ("fit", "tune", "calibration", "test")
-
-
-@pytest.fixture(scope="module")
-def picture_folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for label in ("ape", "bee", "cow"):
-        (root / label).mkdir()
-        for index in range(60):
-            Image.fromarray(rng.integers(0, 256, (9, 11, 3), np.uint8)).save(root / label / f"{index}.png")
-    return root
 
 
 class DatasetContract:
@@ -126,10 +115,69 @@ class TestDigits(DatasetContract):
         assert data.scenes.scans.glyphs.shape[1] > 1
 
 
-class TestFolder(DatasetContract):
+class SourceContract(DatasetContract):
+    """What every source of pictures keeps to besides: it holds those of `every_picture`."""
+
+    def test_every_picture_is_in_exactly_one_split_as_it_is(self, name, every_picture):
+        plain = Preprocessing(9, 9, (0.0,) * 3, (1.0,) * 3)
+        splits = [self.open(name, split=split, preprocessing=plain, limit=None) for split in TABLE]
+        whole = [data.batch(0, len(data)) for data in splits]
+        found = sorted(
+            (target, image.tobytes())
+            for batch in whole
+            for target, image in zip(batch.targets.tolist(), batch.images.numpy(), strict=True)
+        )
+        middle = [(label, array[:, 1:10].transpose(2, 0, 1)) for label, _, array in every_picture]
+        expected = sorted((label, (a.astype(np.float32) / np.float32(255)).tobytes()) for label, a in middle)
+        assert found == expected
+        assert {tuple(data.class_names) for data in splits} == {("ape", "bee", "cow")}
+
+    def test_classes_follow_the_model_by_name(self, name):
+        mine = self.open(name)
+        theirs = self.open(name, class_names=["cow", "eel", "ape", "bee"])
+        order = torch.tensor([2, 3, 0])
+        assert torch.equal(order[mine.batch(0, 50).targets], theirs.batch(0, 50).targets)
+        with pytest.raises(FileError, match="unknown to the model: 'bee'"):
+            self.open(name, class_names=["ape", "cow", "eel", "emu"])
+
+    def test_a_beginning_mixes_the_classes(self, name):
+        counts = torch.bincount(self.open(name, limit=45).batch(0, 45).targets)
+        assert counts.min() >= 5
+
+    def test_it_can_be_sent_to_another_process(self, name):
+        data = self.open(name)
+        other = pickle.loads(pickle.dumps(data))
+        assert torch.equal(data.batch(3, 17).images, other.batch(3, 17).images)
+
+    def test_nothing_is_skipped(self, name):
+        assert self.open(name).skipped == []
+
+    def test_there_is_nothing_to_train_on(self, name):
+        with pytest.raises(FileError, match=r"no (folder|part) 'train' in it"):
+            self.open(name, split="train")
+
+
+class TestFolder(SourceContract):
     @pytest.fixture
     def name(self, picture_folder):
         return f"folder:{picture_folder}"
+
+
+class TestNpz(SourceContract):
+    @pytest.fixture
+    def name(self, picture_npz):
+        return f"npz:{picture_npz}"
+
+
+class TestShards(SourceContract):
+    @pytest.fixture
+    def name(self, picture_shards):
+        return f"webdataset:{picture_shards}"
+
+    @pytest.mark.parametrize("split", TABLE)
+    def test_splits_are_those_of_the_same_files_in_a_folder(self, name, picture_folder, split):
+        files, shards = (self.open(n, split=split) for n in (f"folder:{picture_folder}", name))
+        assert torch.equal(files.batch(0, len(files)).images, shards.batch(0, len(shards)).images)
 
 
 @pytest.mark.parametrize("split", ["val", "", "Test"])

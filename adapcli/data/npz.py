@@ -1,0 +1,236 @@
+"""`npz:PATH`: arrays of pictures and labels in numpy's archive, nothing in it unpickled.
+
+`images` (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W): bytes, 16-bit numbers, truth values, or floating
+point in [0, 1]; `labels` (N,) or (N, 1): whole numbers from 0, or texts. With parts: `train_images`,
+`train_labels`, `val_images` ...; also `x_train`, `y_train` .... `class_names`: what numbers stand for, if
+given. Arrays of an archive that is not compressed (`np.savez`) stay on disk and are read as needed.
+"""
+
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapcli.data.entries import BrokenEntry, Catalogue, Entry, classes_of, known_labels, pieces_key
+from adapcli.data.images import UnreadableImageError, upright
+from adapcli.data.memory import memory_bytes
+from adapcli.data.parts import PART_NAMES, part_of, shared_out
+from adapcli.errors import FileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PART = "|".join(sorted(PART_NAMES, key=len, reverse=True))
+NAMES = re.compile(f"(?:({PART})_)?(images|labels)|([xy])(?:_({PART}))?")
+
+
+class NpzArray:
+    """One array of an archive: on disk if it is stored as it is, else read when first needed.
+
+    Can be sent to another process, which opens it again. FileError for what is no plain array, is cut short,
+    or does not fit into half of the memory.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        try:
+            with zipfile.ZipFile(path) as archive:
+                info = archive.getinfo(f"{name}.npy")
+                with archive.open(info) as member:
+                    self.shape, self.fortran, self.dtype = _header(member)
+                    start = member.tell()
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            raise FileError(f"{path}: {name}: cannot be read: {error}") from error
+        self.checksum = f"{info.CRC:08x}"
+        size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        if self.dtype.hasobject:
+            raise FileError(f"{path}: {name}: holds Python objects; nothing was run", "save plain arrays")
+        if size != info.file_size - start:
+            raise FileError(f"{path}: {name}: {info.file_size - start} bytes for an array of {size}")
+        self.start = _data_start(path, info) + start if info.compress_type == zipfile.ZIP_STORED else None
+        if self.start is not None and self.start + size > path.stat().st_size:
+            raise FileError(f"{path}: {name}: cut short")
+        if self.start is None and size > memory_bytes() // 2:
+            raise FileError(
+                f"{path}: {name}: {size:,} bytes once unpacked, more than half of the memory",
+                "np.savez, which does not compress, leaves it on disk",
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NpzArray, (self.path, self.name)
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
+
+    @cached_property
+    def values(self) -> NDArray[Any]:
+        """The array, read-only."""
+        if self.start is not None and 0 not in self.shape:
+            order = "F" if self.fortran else "C"
+            return np.memmap(self.path, self.dtype, "r", self.start, self.shape, order)  # type: ignore[call-overload, no-any-return]
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                return np.asarray(archive[self.name])
+        except (OSError, ValueError, zipfile.BadZipFile, MemoryError) as error:
+            raise FileError(f"{self.path}: {self.name}: cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class RowEntry(Entry):
+    """A row of an array of pictures."""
+
+    array: NpzArray
+    row: int
+
+    def read(self, mode: str) -> "Image":
+        """See Entry."""
+        from PIL import Image
+
+        return upright(Image.fromarray(_eight_bits(_channels_last(self._pixels()))), mode)
+
+    def is_grey(self) -> bool:
+        """See Entry."""
+        return _channels_last(self._pixels()).ndim == 2
+
+    def key(self) -> str:
+        """See Entry."""
+        content = self._pixels().tobytes()
+        return pieces_key(len(content), lambda start, count: content[start : start + count])
+
+    def mark(self) -> str:
+        """See Entry: the checksum of the whole array."""
+        return self.array.checksum
+
+    def _pixels(self) -> NDArray[Any]:
+        return np.ascontiguousarray(self.array.values[self.row])
+
+
+def open_npz(place: str, by: str) -> Catalogue:
+    """The pictures of an archive. FileError for one without arrays of pictures and of as many labels."""
+    path = Path(place).expanduser()
+    named: dict[str, list[Entry]] = {}
+    for part, names in _pairs(path).items():
+        named.setdefault(part_of(part), []).extend(_entries(path, *names))
+    labels, numbered = classes_of(str(path), known_labels(named), _class_names(path))
+    return Catalogue("npz", str(path), shared_out(named, by, str(path)), labels, numbered)
+
+
+def _pairs(path: Path) -> dict[str, tuple[str, str]]:
+    """Names of the arrays of pictures and of labels, by part."""
+    found: dict[str, dict[str, str]] = {}
+    for name in _members(path):
+        match = NAMES.fullmatch(name.lower())
+        if match:
+            kind = "images" if match[2] == "images" or match[3] == "x" else "labels"
+            found.setdefault(match[1] or match[4] or "", {})[kind] = name
+    pairs = {part: (both["images"], both["labels"]) for part, both in found.items() if len(both) == 2}
+    if not pairs:
+        raise FileError(
+            f"{path}: no arrays of pictures and labels in it: {', '.join(_members(path)[:5]) or 'empty'}",
+            "expected images and labels, or train_images, train_labels, test_images, test_labels",
+        )
+    return pairs
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except IsADirectoryError as error:
+        raise FileError(f"{path}: a folder, not an archive of numpy") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "not an archive of numpy (.npz)"
+        raise FileError(f"{path}: {reason}") from error
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+
+def _entries(path: Path, images: str, labels: str) -> list[Entry]:
+    pictures, targets = NpzArray(path, images), _labels(NpzArray(path, labels))
+    _check_pictures(pictures)
+    if len(pictures) != len(targets):
+        raise FileError(f"{path}: {len(pictures)} {images} and {len(targets)} {labels}")
+    return [
+        BrokenEntry(f"{images}/{row:08d}", label, f"label {label}")
+        if label.startswith("-")
+        else RowEntry(f"{images}/{row:08d}", label, pictures, row)
+        for row, label in enumerate(targets)
+    ]
+
+
+def _labels(array: NpzArray) -> Sequence[str]:
+    if array.dtype.kind not in "iubU" or not (len(array.shape) == 1 or array.shape[1:] == (1,)):
+        raise FileError(
+            f"{array.path}: {array.name}: {array.dtype} of shape {array.shape}",
+            "expected (N,) whole numbers from 0, or texts",
+        )
+    values = array.values.ravel()
+    return [str(value) for value in (values.astype(np.int64) if array.dtype.kind == "b" else values).tolist()]
+
+
+def _check_pictures(array: NpzArray) -> None:
+    kind = array.dtype.kind
+    usable = kind in "bf" or (kind == "u" and array.dtype.itemsize <= 2)
+    layout = len(array.shape) == 3 or (len(array.shape) == 4 and {array.shape[1], array.shape[3]} & {1, 3})
+    if not usable or not layout or 0 in array.shape[1:]:
+        raise FileError(
+            f"{array.path}: {array.name}: {array.dtype} of shape {array.shape}",
+            "expected (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W) of uint8, or of float in [0, 1]",
+        )
+
+
+def _class_names(path: Path) -> list[str]:
+    if "class_names" not in _members(path):
+        return []
+    array = NpzArray(path, "class_names")
+    if array.dtype.kind != "U" or len(array.shape) != 1:
+        raise FileError(f"{path}: class_names: {array.dtype} of shape {array.shape}, expected (K,) texts")
+    return [str(name) for name in array.values]
+
+
+def _channels_last(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(H, W), (H, W, C) or (C, H, W) -> (H, W) or (H, W, 3)."""
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3):
+        pixels = np.moveaxis(pixels, 0, 2)
+    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    top = 65_535 if pixels.dtype.kind == "u" else 1
+    values = pixels.astype(np.float64)
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= top):
+        raise UnreadableImageError(f"pixel values {low:g}..{high:g} lie outside 0..{top}")
+    return np.rint(values * (255 / top)).astype(np.uint8)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of an array, read without the array."""
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(member)
+    if any(side < 0 for side in shape):
+        raise ValueError(f"shape {shape}")
+    return shape, fortran, dtype
+
+
+def _data_start(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where in the file the bytes of a member begin: after its own header, which the archive's list lacks."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)
+        sizes = file.read(4)
+    return info.header_offset + 30 + int.from_bytes(sizes[:2], "little") + int.from_bytes(sizes[2:], "little")
