@@ -27,11 +27,15 @@ class Progress(Protocol):
 
 
 class Console:
-    """Shows a command's results and progress. `json`: stdout holds one object; `quiet`: no talk."""
+    """Shows a command's results and progress. `json`: stdout holds one object; `quiet`: no talk.
 
-    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
-        self.json = json
-        self.quiet = quiet
+    `muted`: errors alone are shown, because another process shows the rest.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False, muted: bool = False) -> None:
+        self.json = json or muted
+        self.quiet = quiet or muted
+        self.muted = muted
 
     def print(self, text: str = "") -> None:
         """A line of data for people, on stdout (nothing with --json)."""
@@ -50,7 +54,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Something to know even with --quiet, on stderr."""
-        _labelled("warning", text)
+        if not self.muted:
+            _labelled("warning", text)
 
     def error(self, message: str, hint: str = "") -> None:
         """Why the command failed, and what to do next, on stderr."""
@@ -77,7 +82,7 @@ class Console:
 
     def result(self, content: Mapping[str, Any]) -> None:
         """With --json, the one object on stdout; numbers that are not finite become null."""
-        if self.json:
+        if self.json and not self.muted:
             print(
                 json_module.dumps({"schema_version": SCHEMA_VERSION, **plain(dict(content))}, allow_nan=False)
             )

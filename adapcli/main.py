@@ -13,7 +13,8 @@ import typer
 
 from adapcli import __version__
 from adapcli.console import Console
-from adapcli.errors import INTERRUPTED, TERMINATED, AdapError
+from adapcli.distributed.launch import ElsewhereError, Launch, LostError
+from adapcli.errors import INTERRUPTED, TERMINATED, AdapError, UsageError
 
 COMMANDS = (
     "sweep",
@@ -31,6 +32,9 @@ COMMANDS = (
     "demo",
     "doctor",
 )
+
+SEVERAL = ("train", "sweep")
+"""The commands that torchrun may start in several processes."""
 
 app = typer.Typer(
     name="adap",
@@ -85,9 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     console = Console()
     try:
+        _refuse_several(arguments)
         code = app(args=list(arguments), prog_name=_program(), standalone_mode=False) or 0
     except (AdapError, typer.TyperException, typer.Abort) as error:
-        console.error(*_known(error))
+        if isinstance(error, ElsewhereError | LostError) or _speaks():
+            console.error(*_known(error))
         return getattr(error, "exit_code", 1)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
@@ -100,9 +106,20 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         console.error(*_unknown(error))
         return 1
-    if code in (INTERRUPTED, TERMINATED):
+    if code in (INTERRUPTED, TERMINATED) and _speaks():
         console.error("interrupted" if code == INTERRUPTED else "terminated", _again(arguments))
     return code
+
+
+def _speaks() -> bool:
+    """Whether this process tells what all processes of a machine meet alike."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _refuse_several(arguments: Sequence[str]) -> None:
+    name, launched = _command(arguments), "TORCHELASTIC_RUN_ID" in os.environ
+    if launched and name in COMMANDS and name not in SEVERAL and Launch.here().size > 1:
+        raise UsageError(f"adap {name} is the work of one process", "start it without torchrun")
 
 
 def _known(error: Exception) -> tuple[str, str]:
@@ -130,10 +147,13 @@ def _unknown(error: Exception) -> tuple[str, str]:
 def _again(arguments: Sequence[str]) -> str:
     """What to type to go on: the same command line, with `--resume` where the command knows it."""
     words = list(arguments)
-    name = next((word for word in words if not word.startswith("-")), "")
-    if _has_resume(name):
+    if _has_resume(_command(words)):
         words = [*(word for word in words if word not in ("--overwrite", "--resume")), "--resume"]
     return f"continue with: {_program()} {shlex.join(words)}"
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return next((word for word in arguments if not word.startswith("-")), "")
 
 
 def _has_resume(name: str) -> bool:
@@ -142,6 +162,9 @@ def _has_resume(name: str) -> bool:
 
 
 def _program() -> str:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if "TORCHELASTIC_RUN_ID" in os.environ and size != "1":
+        return f"torchrun --nproc-per-node {size} -m adapcli"
     return "adap" if Path(sys.argv[0]).name == "adap" else "python -m adapcli"
 
 

@@ -11,13 +11,15 @@ class Recording:
     """Around a training run in `folder`; `watch` takes the lines of its journal.
 
     UnavailableError, before anything runs, if TensorBoard is asked for and absent. The curves are drawn when
-    the run ends, for whatever reason it failed; an interrupted one ends without delay.
+    the run ends, for whatever reason it failed; an interrupted one ends without delay. silent: another
+    process keeps them.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool, silent: bool = False) -> None:
         from adapcli.training.board import Board
 
-        self.folder, self._board = folder, Board(folder) if tensorboard else None
+        self.folder, self._silent = folder, silent
+        self._board = Board(folder) if tensorboard and not silent else None
         self._logged = False
 
     def watch(self, line: dict[str, Any]) -> None:
@@ -34,6 +36,8 @@ class Recording:
     ) -> None:
         if self._board is not None:
             self._board.close()
+        if self._silent:
+            return
         failed = kind is not None and issubclass(kind, AdapError)
         if kind is None or (failed and self._logged):  # a run that was refused changes nothing
             _draw(self.folder, quietly=kind is not None)

@@ -2,11 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.options import Device, Json, Overwrite, Quiet, Resume, RunFolder, Threads, whole
+from adapcli.commands.options import Device, Json, Overwrite, Quiet, Resume, RunFolder, Threads, one_of, whole
 from adapcli.commands.recipes import (
     Changes,
     DryRun,
@@ -18,6 +18,11 @@ from adapcli.commands.recipes import (
     show_recipe,
 )
 from adapcli.console import Console
+
+if TYPE_CHECKING:
+    from adapcli.distributed.group import Group
+    from adapcli.run import Run
+    from adapcli.training.run import Trained
 
 
 def train(
@@ -34,6 +39,15 @@ def train(
     teacher: TeacherSource = None,
     device: Device = "auto",
     threads: Threads = None,
+    parallel: Annotated[
+        str,
+        typer.Option(
+            "--parallel",
+            parser=one_of("ddp", "fsdp"),
+            metavar="WAY",
+            help="Of several processes (torchrun): ddp, or fsdp, which shards the model.",
+        ),
+    ] = "ddp",
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard events (extra).")
     ] = False,
@@ -47,31 +61,44 @@ def train(
     """Train a model by a recipe: from scratch, from a checkpoint or from a teacher.
 
     digits makes the packaged checkpoint, digits-quick a small one in minutes. The recipe says data, model,
-    stages, losses and optimiser; --print-config shows all of it.
+    stages, losses and optimiser; --print-config shows all of it. torchrun --nproc-per-node N -m adapcli train
+    shares every batch among N processes.
     """
     import torch
 
     from adapcli.commands.recording import Recording
+    from adapcli.distributed.joined import joined
+    from adapcli.distributed.launch import Launch
     from adapcli.measure.device import resolve
     from adapcli.run import Run
     from adapcli.training.run import train as run_training
-    from adapcli.training.run import write_card
 
-    console, folder = Console(json=json, quiet=quiet), Run.open(run)
+    console, folder = Console(json=json, quiet=quiet, muted=not Launch.here().first), Run.open(run)
     chosen = chosen_recipe(recipe, changes or [], seed=seed, teacher=teacher, data=data)
     if print_config or dry_run:
         return show_recipe(console, chosen) if print_config else show_plan(console, chosen)
-    where = resolve(device)
     torch.set_num_threads(threads or 1)  # such small models lose more to a second thread than they gain
-    recording = Recording(folder.train, tensorboard=tensorboard)
-    target: Path = folder.claim("train", overwrite=overwrite, resume=resume)
-    console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
-    with recording, console.progress("training") as progress:
-        run_here = partial(run_training, chosen, target, resume=resume, device=str(where))
-        trained = run_here(progress=progress, watch=recording.watch, say=console.say)
-    write_card(trained.metrics, target / "model.md")
-    folder.record(recipe=chosen.name, trained=trained.checkpoint, seed=chosen.seed)
-    _show(console, trained.metrics, trained.checkpoint)
+    with joined() as group:
+        where = str(resolve(group.device(device)))
+        resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
+        recording = Recording(folder.train, tensorboard=tensorboard, silent=not group.first)
+        target = folder.claim("train", overwrite=overwrite, resume=resume)
+        console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
+        with recording, console.progress("training") as progress:
+            here = partial(run_training, chosen, target, resume=resume, device=where, group=group)
+            watch, say = recording.watch, console.say
+            trained = here(parallel=parallel, progress=progress, watch=watch, say=say)
+        _keep(folder, trained, group)
+        _show(console, trained.metrics, trained.checkpoint)
+
+
+def _keep(folder: "Run", trained: "Trained", group: "Group") -> None:
+    from adapcli.training.run import write_card
+
+    if group.first:
+        recipe = trained.metrics["recipe"]
+        write_card(trained.metrics, trained.checkpoint.with_name("model.md"))
+        folder.record(recipe=recipe["name"], trained=trained.checkpoint, seed=recipe["seed"])
 
 
 def _show(console: Console, metrics: dict[str, Any], checkpoint: Path) -> None:

@@ -26,15 +26,16 @@ TRIES = 100
 
 
 class Endless:
-    """A data set whose samples never repeat (`digits`): batch n is its n-th stretch."""
+    """A data set whose samples never repeat (`digits`): batch n is its n-th stretch, or `rows` of that."""
 
     def __init__(self, data: Dataset, size: int) -> None:
-        self.data, self.size = data, size
+        self.data, self.size, self.rows = data, size, range(size)
         self.skipped: dict[str, str] = {}
 
     def batch(self, number: int) -> Batch:
         """See loop.Feed."""
-        return self.data.batch(number * self.size, (number + 1) * self.size)
+        first = number * self.size
+        return self.data.batch(first + self.rows.start, first + self.rows.stop)
 
 
 class _Loaded(NamedTuple):
@@ -45,9 +46,10 @@ class _Loaded(NamedTuple):
 class Shuffled:
     """Pictures of a folder, every one once an epoch, in an order that depends on (seed, epoch) alone.
 
-    Batch n holds the pictures n * size.. of all epochs put end to end. A picture that cannot be read is
-    counted in `skipped`, path to reason, and the next one of the epoch that can takes its place, so a batch
-    depends on the files alone. Use it as a context: threads read `AHEAD` batches before they are asked for.
+    Batch n holds the pictures n * size.. of all epochs put end to end, or `rows` of these. A picture that
+    cannot be read is counted in `skipped`, path to reason, and the next one of the epoch that can takes its
+    place, so a batch depends on the files alone. Use it as a context: threads read `AHEAD` batches before
+    they are asked for.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Shuffled:
     ) -> None:
         self.entries, self.labels, self.preprocessing = entries, labels, preprocessing
         self.size, self.mode = size, picture_mode(len(preprocessing.mean))
+        self.rows = range(size)
         self.skipped: dict[str, str] = {}
         self._order = lru_cache(maxsize=4)(lambda epoch: _order(len(entries), seed, epoch))
         self._pool = ThreadPoolExecutor(os.cpu_count())
@@ -84,7 +87,7 @@ class Shuffled:
             del self._waiting[waiting]
         for wanted in range(number, number + AHEAD + 1):
             if wanted not in self._waiting:
-                places = range(wanted * self.size, (wanted + 1) * self.size)
+                places = (wanted * self.size + row for row in self.rows)
                 self._waiting[wanted] = [self._pool.submit(self._at, place) for place in places]
         loaded = [future.result() for future in self._waiting.pop(number)]
         targets = torch.tensor([self.labels[picture.entry.label] for picture in loaded])

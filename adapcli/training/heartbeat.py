@@ -13,15 +13,22 @@ EVERY_S = 10.0
 
 
 class Heartbeat:
-    """Counts steps per second, and writes `path` at most every `every` seconds.
+    """Counts steps per second, and writes `path` at most every `every` seconds; `silent`: never.
 
     rate: steps per second since the beat before the last, so that it follows a change of stage; None before
     the second step. saved: steps done in the last saved state.
     """
 
     def __init__(
-        self, path: Path, total: int, *, every: float = EVERY_S, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        total: int,
+        *,
+        every: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+        silent: bool = False,
     ) -> None:
+        self.silent = silent
         self.path, self.total, self.every, self._clock = path, total, every, clock
         self.rate: float | None = None
         self.saved: int | None = None
@@ -40,6 +47,8 @@ class Heartbeat:
 
     def write(self, state: str) -> None:
         """Write now; state: running, interrupted, failed or finished. A full disk does not end a run here."""
+        if self.silent:
+            return
         left = (self.total - self._step) / self.rate if self.rate else None
         content = {
             "state": state,

@@ -30,11 +30,12 @@ class Interruptions:
     def __exit__(self, *_: object) -> None:
         self._give_back()
 
-    def act(self) -> None:
-        """Do what the noted signal would have done; call it when all is safe."""
-        if self.asked is not None:
+    def act(self, number: int | None = None) -> None:
+        """Do what the noted signal, or `number`, would have done; call it when all is safe."""
+        asked = self.asked if number is None else number
+        if asked is not None:
             self._give_back()
-            signal.raise_signal(self.asked)
+            signal.raise_signal(asked)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.asked is not None:

@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 
 from adapcli.data.dataset import Batch
+from adapcli.distributed.group import ALONE, Group
+from adapcli.distributed.launch import LostError
 from adapcli.errors import AdapError, FileError
 from adapcli.model.checkpoint import save
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import autocast, resolve_dtype
+from adapcli.training.engine import open_engine
 from adapcli.training.heartbeat import Heartbeat
 from adapcli.training.interruption import Interruptions
 from adapcli.training.journal import Journal
 from adapcli.training.losses import Answer, Targets
-from adapcli.training.objective import Losses, draw_passes, pass_losses
+from adapcli.training.objective import Losses, draw_passes
 from adapcli.training.optimisation import Optimisation
 from adapcli.training.origins import Origins, changed
-from adapcli.training.schema import Recipe, Stage
+from adapcli.training.schema import Augment, Recipe, Stage
 from adapcli.training.state import TrainingState, read_state, write_state
 
 Progress = Callable[[int, int, str], None]
@@ -42,7 +45,7 @@ class Feed(Protocol):
     """Training samples by the number of their batch: always the same ones for the same number."""
 
     def batch(self, number: int) -> Batch:
-        """The samples of batch `number`, from 0, endlessly."""
+        """The samples of batch `number`, from 0, endlessly; of several processes, this one's part of it."""
         ...
 
 
@@ -59,7 +62,8 @@ class Trainer:
     number -> images and labels, then perhaps shares of classes (B, K). progress: called with (steps done,
     steps in all, a short text). watch: called with every line of the journal. origins: what the run
     is made from, which must still be so when it is resumed. seconds: time spent on `step`
-    steps, before an interruption too.
+    steps, before an interruption too. group: the processes that train together; the first one writes
+    and is told. parallel: how, if they are several.
     """
 
     recipe: Recipe
@@ -72,12 +76,17 @@ class Trainer:
     progress: Progress = lambda done, total, note: None
     watch: Watch = lambda line: None
     origins: Origins = field(default_factory=dict)
+    group: Group = ALONE
+    parallel: str = "ddp"
     seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self.optimisation = Optimisation(self.model, self.recipe)
+        self.engine = open_engine(self.recipe, self.group, self.parallel)
+        self.optimisation = Optimisation(self.model, self.recipe, self.engine.begin)
         self.journal = Journal(self.folder / "metrics.jsonl")
-        self.heartbeat = Heartbeat(self.folder / "heartbeat.json", self.recipe.total_steps)
+        self.heartbeat = Heartbeat(
+            self.folder / "heartbeat.json", self.recipe.total_steps, silent=not self.group.first
+        )
         self.recent: list[dict[str, float]] = []
 
     @property
@@ -92,31 +101,46 @@ class Trainer:
         begun = time.monotonic() - self.seconds
         with Interruptions() as interruptions:
             while self.step < self.recipe.total_steps:
-                self.recent.append(self._one_step())
+                self.recent.append(self._step_together())
                 self.seconds = time.monotonic() - begun
                 self._keep_up(self.recent)
-                if interruptions.asked is not None:
+                if asked := self.group.largest(interruptions.asked or 0):
                     self._save()
                     self.heartbeat.write("interrupted")
-                    interruptions.act()
+                    interruptions.act(asked)
         self.heartbeat.write("finished")
         return self.optimisation.averaged
 
     def _begin(self, *, resume: bool) -> None:
-        if resume and (self.folder / STATE).exists():
+        going_on = resume and (self.folder / STATE).exists()
+        if going_on:
             self._restore(read_state(self.folder, self.recipe))
+        self.group.agree([going_on, self.step], f"the state in {self.folder}")
+        if going_on or not self.group.first:
             return
         for name in (STATE, LAST, self.heartbeat.path.name):
             # An earlier run's state must not be what an interrupted new one is resumed from.
             (self.folder / name).unlink(missing_ok=True)
         self.journal.truncate(0)
 
+    def _step_together(self) -> dict[str, float]:
+        """A step; if another process ends meanwhile, the state before it, still whole, is saved."""
+        try:
+            return self._one_step()
+        except LostError as error:
+            if self.engine.survives and self.group.first:
+                self._save()
+                error.hint = f"step {self.step} is saved: {error.hint}"
+            self.heartbeat.write("failed")
+            raise
+
     def _one_step(self) -> dict[str, float]:
         stage, n = self.recipe.stage_at(self.step), self.recipe.accumulate
         self.optimisation.zero_grad()
         sums: dict[str, float] = {}
-        for number in range(self.step * n, (self.step + 1) * n):
-            for name, value in self._backward(stage, number).items():
+        numbers = range(self.step * n, (self.step + 1) * n)
+        for number in numbers:
+            for name, value in self._backward(stage, number, last=number == numbers[-1]).items():
                 sums[name] = sums.get(name, 0.0) + value / n
         try:
             sums["gradient_norm"] = self.optimisation.step()
@@ -124,8 +148,8 @@ class Trainer:
             raise self._stopped(error.message) from error
         return sums
 
-    def _backward(self, stage: Stage, number: int) -> dict[str, float]:
-        """Gradients of one batch, a pass at a time; mean losses."""
+    def _backward(self, stage: Stage, number: int, *, last: bool) -> dict[str, float]:
+        """Gradients of one batch, a pass at a time; mean losses. last: of the step."""
         recipe = self.recipe
         passes = draw_passes(
             self.model.config,
@@ -139,35 +163,50 @@ class Trainer:
         share = 1 / len(passes)
         sums: dict[str, float] = {}
         for chosen in passes:
-            with autocast(self.model.device, resolve_dtype(recipe.dtype, self.model.device)):
-                losses = pass_losses(
-                    self.model,
-                    images,
-                    targets,
-                    chosen,
-                    recipe.loss_of(stage),
-                    recipe.readouts_of(stage),
-                    checkpointing=recipe.checkpointing,
-                )
-            values = _values(losses)
-            if not math.isfinite(values["loss"]):
-                raise self._stopped(f"the loss became {values['loss']} at step {self.step}", images)
-            (losses.total * share / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
+            with self.engine.gradients(last=last and chosen is passes[-1]):
+                with autocast(self.model.device, resolve_dtype(recipe.dtype, self.model.device)):
+                    losses = self.engine.losses(
+                        images, targets, chosen, recipe.loss_of(stage), recipe.readouts_of(stage)
+                    )
+                values = self._values(losses)
+                if not math.isfinite(values["loss"]):
+                    raise self._stopped(f"the loss became {values['loss']} at step {self.step}", images)
+                mine = self.engine.share()
+                (losses.total * share / recipe.accumulate * mine).backward()  # type: ignore[no-untyped-call]
             sums = {name: sums.get(name, 0.0) + share * value for name, value in values.items()}
         return sums
+
+    def _values(self, losses: Losses) -> dict[str, float]:
+        """The losses as numbers: means over the samples of all processes."""
+        parts = {"token_loss": losses.token, "depth_loss": losses.depth, "feature_loss": losses.features}
+        named = {"loss": losses.total, **parts}
+        values = {name: value.item() for name, value in named.items()}
+        if self.group.size == 1:
+            return values
+        mine = torch.tensor(list(values.values()), dtype=torch.float64) * self.engine.share()
+        return dict(zip(values, (self.group.sum(mine) / self.group.size).tolist(), strict=True))
 
     def _prepared(self, stage: Stage, number: int) -> tuple[Tensor, Targets]:
         """A batch, augmented, on the model's device, with what the teacher says of it."""
         batch, device = self.data.batch(number), self.model.device
-        images, labels = self.augment(batch.images.to(device), batch.targets.to(device), number)
+        images, labels = self._augmented(batch.images.to(device), batch.targets.to(device), number)
         if not self.recipe.loss_of(stage).needs_teacher:
             return images, Targets(labels)
         in_place = self.recipe.in_place
         return images, Targets(labels, Answer() if in_place else self.teach(images), in_place)
 
+    def _augmented(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Of the whole batch, across which samples mix: several processes put it together first."""
+        if self.group.size == 1 or self.recipe.augment == Augment():
+            return self.augment(images, labels, number)
+        total = self.recipe.batch
+        whole = self.augment(self.group.whole(images, total), self.group.whole(labels, total), number)
+        rows = self.group.rows(total)
+        return whole[0][rows.start : rows.stop], whole[1][rows.start : rows.stop]
+
     def _stopped(self, message: str, images: Tensor | None = None) -> AdapError:
         """The error that ends the run; the state before the step is kept, if none was saved so far."""
-        if not (self.folder / STATE).exists() and self._finite():
+        if not self.group.largest((self.folder / STATE).exists()) and self._finite():
             self._save()
         self.heartbeat.write("failed")
         bad_data = images is not None and not bool(images.isfinite().all())
@@ -200,6 +239,8 @@ class Trainer:
         stage = self.recipe.stage_at(self.step - 1).name
         rate = self.optimisation.learning_rate
         line = {"step": self.step, "stage": stage, "learning_rate": rate, **values}
+        if not self.group.first:
+            return
         self.journal.write(line)
         self.watch(line)
 
@@ -208,14 +249,15 @@ class Trainer:
         if not self._finite():
             raise self._stopped(f"weights are no longer numbers at step {self.step}")
         parts: dict[str, Any] = {
-            "model": self.model.state_dict(),
-            "optimisation": self.optimisation.state_dict(),
+            "model": self.engine.whole(self.model.state_dict()),
+            "optimisation": self.engine.whole(self.optimisation.state_dict()),
             "seconds": self.seconds,
             "recent": list(self.recent),
             "origins": self.origins,
         }
-        write_state(self.folder, TrainingState(self.step, self.recipe, parts))
-        save(self.optimisation.averaged, self.folder / LAST)
+        if self.group.first:
+            write_state(self.folder, TrainingState(self.step, self.recipe, parts))
+            save(self.optimisation.averaged, self.folder / LAST)
         self.heartbeat.saved = self.step
 
     def _restore(self, state: TrainingState) -> None:
@@ -236,10 +278,5 @@ class Trainer:
                 f"{self.folder / STATE}: does not fit this model: {type(error).__name__}: {reason}",
                 "start anew with --overwrite",
             ) from error
-        self.journal.truncate(self.step)
-
-
-def _values(losses: Losses) -> dict[str, float]:
-    parts = {"token_loss": losses.token, "depth_loss": losses.depth, "feature_loss": losses.features}
-    named = {"loss": losses.total, **parts}
-    return {name: value.item() for name, value in named.items()}
+        if self.group.first:
+            self.journal.truncate(self.step)

@@ -1,6 +1,7 @@
 """Steps, their size over time, and averaged weights."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,13 +17,21 @@ from adapcli.training.schema import Optimiser, Recipe
 class Optimisation:
     """What happens to a model's weights after each backward pass.
 
-    learning_rate: of the step to come. averaged: the model whose weights are kept.
+    learning_rate: of the step to come. averaged: the model whose weights are kept. begin: is given the
+    model when it is known what is trained, before optimisers take its parameters.
     """
 
-    def __init__(self, model: AdaPerceiver, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        model: AdaPerceiver,
+        recipe: Recipe,
+        begin: Callable[[AdaPerceiver], None] = lambda model: None,
+    ) -> None:
         self.model, self.recipe, self.options = model, recipe, recipe.optimiser
-        self.trained = freeze(model, recipe.train)
+        freeze(model, recipe.train)
         self._average = AveragedModel(model, multi_avg_fn=self._towards)
+        begin(model)
+        self.trained = [parameter for _, parameter in learning(model)]
         self._optimisers = optimisers(model, self.options)
         self.steps = 0
 

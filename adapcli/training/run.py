@@ -17,6 +17,7 @@ import torch
 
 from adapcli.data.augment import Augmentation
 from adapcli.data.dataset import Dataset
+from adapcli.distributed.group import ALONE, Group
 from adapcli.model.checkpoint import save
 from adapcli.model.compilation import compile_blocks
 from adapcli.model.flops import flops
@@ -50,12 +51,18 @@ def train(
     progress: Progress = lambda done, total, note: None,
     watch: Watch = lambda line: None,
     say: Callable[[str], None] = lambda text: None,
+    group: Group = ALONE,
+    parallel: str = "ddp",
 ) -> Trained:
     """Train by `recipe` in `folder` (made if needed); score the grid on at most `test_samples` test samples.
+
+    The processes of `group` share every batch, `parallel` says how; what they need must be where each sees
+    it, and the first one writes.
 
     say: is told what a checkpoint gave to begin with. FileError for data or a checkpoint that cannot be read,
     UsageError for a recipe that does not fit them. watch: is given every line of the journal.
     """
+    group.agree([recipe.model_dump(mode="json"), resume, parallel], "recipe and options")
     source = open_source(recipe)
     begun = start(recipe, source)
     if begun.text:
@@ -65,10 +72,19 @@ def train(
     watched = source.split("tune", model.preprocessing, recipe.evaluate_samples)
     test = source.split("test", model.preprocessing, test_samples)
     with source.feed(recipe, model.preprocessing) as feed:
+        feed.rows = group.rows(recipe.batch)
         trainer = Trainer(
-            recipe, model, feed, folder, lambda m: summary(grid_accuracy(m, watched)), progress=progress
+            recipe,
+            model,
+            feed,
+            folder,
+            lambda m: summary(grid_accuracy(m, watched, group)),
+            progress=progress,
+            group=group,
+            parallel=parallel,
         )
         trainer.watch, trainer.origins = watch, origins(recipe, source)
+        group.agree(trainer.origins, "what the run is made from")
         trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
         trainer.augment = Augmentation(
             preprocessing=model.preprocessing,
@@ -80,21 +96,22 @@ def train(
             compile_blocks(model)
         trained = trainer.run(resume=resume)
     metrics = {
-        **describe(trained, test),
+        **describe(trained, test, group),
         "recipe": recipe.model_dump(mode="json"),
         "seconds": round(trainer.seconds, 1),
         "torch": torch.__version__,
         "start": begun.text,
-        "skipped": dict(sorted(feed.skipped.items())),
+        "skipped": dict(sorted(group.merged(feed.skipped).items())),
     }
-    save(trained, folder / "model.pt")
-    write_json(folder / "metrics.json", metrics)
+    if group.first:
+        save(trained, folder / "model.pt")
+        write_json(folder / "metrics.json", metrics)
     return Trained(trained, folder / "model.pt", metrics)
 
 
-def describe(model: AdaPerceiver, test: Dataset) -> dict[str, Any]:
+def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[str, Any]:
     """What a model card says: accuracy and FLOPs (executed convention) of every configuration."""
-    config, accuracy = model.config, grid_accuracy(model, test)
+    config, accuracy = model.config, grid_accuracy(model, test, group)
     space = config.space
     rows: list[dict[str, Any]] = [
         {

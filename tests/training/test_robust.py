@@ -18,7 +18,7 @@ from adapcli.model.checkpoint import load
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.space import Configuration
-from adapcli.training import loop
+from adapcli.training import engine, loop
 from adapcli.training.heartbeat import Heartbeat
 from adapcli.training.interruption import Interruptions
 from adapcli.training.loop import Trainer
@@ -211,7 +211,7 @@ def in_data(run: Trainer, step: int, monkeypatch) -> None:
 
 
 def in_loss(run: Trainer, step: int, monkeypatch) -> None:
-    whole = loop.pass_losses
+    whole = engine.pass_losses
 
     def pass_losses(*arguments, **named):
         losses = whole(*arguments, **named)
@@ -219,7 +219,7 @@ def in_loss(run: Trainer, step: int, monkeypatch) -> None:
             object.__setattr__(losses, "total", losses.total * float("inf"))
         return losses
 
-    monkeypatch.setattr(loop, "pass_losses", pass_losses)
+    monkeypatch.setattr(engine, "pass_losses", pass_losses)
 
 
 def in_gradient(run: Trainer, step: int, monkeypatch) -> None:

@@ -174,9 +174,9 @@ def test_learning_curves_and_a_heartbeat_are_in_the_run(adap, write, tmp_path):
 
 
 def test_a_run_that_fails_still_shows_how_it_went(adap, write, tmp_path, monkeypatch):
-    from adapcli.training import loop
+    from adapcli.training import engine
 
-    whole = loop.pass_losses
+    whole = engine.pass_losses
 
     def pass_losses(model, *arguments, **named):
         losses = whole(model, *arguments, **named)
@@ -186,7 +186,7 @@ def test_a_run_that_fails_still_shows_how_it_went(adap, write, tmp_path, monkeyp
         return losses
 
     calls = []
-    monkeypatch.setattr(loop, "pass_losses", pass_losses)
+    monkeypatch.setattr(engine, "pass_losses", pass_losses)
     code, _, err = adap("--recipe", write(steps=6))
     assert code == 1
     assert "error: the loss became nan at step 3" in err
