@@ -1,11 +1,10 @@
 """`adap train-policy`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands import guarantees
+from adapcli.commands import guarantees, keeping
 from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, whole
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
@@ -98,6 +97,7 @@ def train_policy(
     import policies
     from adapcli.run import Run
     from policies import base, evaluate, registry
+    from policies.curves import trade_off
     from policies.table import OutcomeTable
 
     goal: dict[str, Any] = {"flops_target": flops_target, "lambda_": lambda_, "max_drop": max_drop}
@@ -111,11 +111,12 @@ def train_policy(
     target = folder.claim("policies", name, overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
         trained = policies.train(algo, table, progress=progress, **goal, **options)
-    judged, rivals = evaluate.evaluate(trained.policy, table), evaluate.baselines(table)
-    _keep(target, judged, table, trained, overwrite=overwrite)
+    judged, found = evaluate.evaluate(trained.policy, table), trade_off(trained, table)
+    keeping.keep(target, table, trained, judged, found, overwrite=overwrite)
     folder.record(seed=seed)
-    _show(console, judged, rivals, trained, table)
-    console.result({"policy": target, **_told(trained, judged)})
+    _show(console, judged, evaluate.baselines(table), trained, table)
+    keeping.show_curve(console, found)
+    console.result({"policy": target, **keeping.told(trained, judged, found)})
     console.say(f"saved in {target}; next: {folder.command('report')}")
 
 
@@ -132,37 +133,6 @@ def _options_of(algo: str, env: str | None, *, seed: int, **given: Any) -> dict[
 
     given["env"] = env
     return {**given, "seed": seed} if "seed" in registry.options(algo, env) else given
-
-
-def _keep(
-    target: Path, judged: "Evaluation", table: "OutcomeTable", trained: "Trained", *, overwrite: bool
-) -> None:
-    """The policy, evaluation.json, choices.csv: what was decided per test sample, and reference.json: what it
-    was fitted on. All or nothing."""
-    from policies import base, evaluate, transfer
-    from policies.files import atomic_folder, write_csv, write_json
-
-    rows = table.rows("test")
-    with atomic_folder(target, overwrite=overwrite) as scratch:
-        base.save(trained.policy, scratch, certificate=trained.certificate)
-        write_csv(scratch / "choices.csv", evaluate.choices(trained.policy.select(table, rows), table, rows))
-        write_json(scratch / "evaluation.json", {"schema_version": 1, **_told(trained, judged)})
-        transfer.Reference.of(trained.policy, table).save(scratch)
-
-
-def _told(trained: "Trained", judged: "Evaluation") -> dict[str, Any]:
-    """What a policy was chosen for and how it turned out; JSON values."""
-    from policies.evaluate import met
-
-    return {
-        "evaluation": judged.to_dict(),
-        "objective": trained.objective.to_dict(),
-        "met": trained.met,
-        "met_on_test": met(trained.objective, judged),
-        "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
-        "candidates": trained.candidates,
-        **({} if trained.certificate is None else {"certificate": dict(trained.certificate)}),
-    }
 
 
 def _show(

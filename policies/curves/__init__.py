@@ -6,7 +6,8 @@ split was made (the scans that its scenes are put together from), on the model a
 
 from policies.curves.curve import Curve, curve_of, members_of, parameter
 from policies.curves.draws import RESAMPLES, Resampling, interval
-from policies.curves.gap import DROPS, GAP_DROPS, PRICES, Worth, Yardstick, mean_of
+from policies.curves.gap import DROPS, GAP_DROPS, PRICES, Worth, Yardstick, mean_of, told
+from policies.curves.tradeoff import TradeOff, chosen_of, frame, trade_off
 
 __all__ = [
     "DROPS",
@@ -15,11 +16,16 @@ __all__ = [
     "RESAMPLES",
     "Curve",
     "Resampling",
+    "TradeOff",
     "Worth",
     "Yardstick",
+    "chosen_of",
     "curve_of",
+    "frame",
     "interval",
     "mean_of",
     "members_of",
     "parameter",
+    "told",
+    "trade_off",
 ]

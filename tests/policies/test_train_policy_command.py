@@ -86,7 +86,20 @@ def test_what_is_kept_is_what_was_told(adap, saved, algo, words):
         "policy.safetensors",
         "evaluation.json",
         "choices.csv",
+        "curve.csv",
+        "reference.json",
     }
+    with (folder / "curve.csv").open() as file:
+        members = list(csv.DictReader(file))
+    chosen = [member for member in members if member["chosen"] == "True"]
+    assert [float(member["cost_flops"]) for member in chosen] == [
+        pytest.approx(kept["evaluation"]["cost_flops"]["mean"], rel=1e-6)
+    ]
+    assert [float(member["score"]) for member in chosen] == [
+        pytest.approx(kept["evaluation"]["score"]["mean"], abs=1e-6)
+    ]
+    assert kept["curve"] == json.loads(told.out)["curve"]
+    assert len(kept["curve"]["savings"]) == 3
 
 
 def test_same_seed_same_files(adap, saved):
