@@ -8,6 +8,7 @@ from adapcli.report import labels
 from adapcli.report.document import Drawing, Grid, Section, Text
 from adapcli.report.figures.reliability import fewest, reliability_curves
 from adapcli.report.findings import Findings
+from adapcli.report.sections import recalibration
 from adapcli.report.units import percent
 
 SHOWN = 3
@@ -30,7 +31,7 @@ def section(findings: Findings) -> Section:
         "share of the samples. ECE, expected calibration error: mean distance from the diagonal over all "
         f"samples. On {findings.n_text}.",
     )
-    return Section("calibration", title, [drawing, _grid(findings, curves)])
+    return Section("calibration", title, [drawing, _grid(findings, curves), *recalibration.blocks(findings)])
 
 
 def _shown(findings: Findings) -> list[int]:
