@@ -23,6 +23,7 @@ from policies.table.schema import id_columns
 THRESHOLDS = 128
 FAMILY = 200
 ROUNDS = 2
+CONFIDENCE = "confidence"
 
 Chain = tuple[int, ...]
 
@@ -56,7 +57,7 @@ class Threshold:
     def select(self, table: OutcomeTable, rows: IntArray) -> Decision:
         """See policies.base.Policy. UsageError without the signal, FileError if the chain breaks."""
         chain = np.array(self.chain)
-        signal = _signal(table, self.signal, np.asarray(rows), chain[:-1])
+        signal = signal_of(table, self.signal, np.asarray(rows), chain[:-1])
         sure = np.column_stack([signal >= np.float32(self.tau), np.ones(len(rows), bool)])
         stage = sure.argmax(axis=1)
         return Decision(chain[stage], stage_costs(table, self.chain)[stage])
@@ -114,6 +115,20 @@ def depth_chains(table: OutcomeTable, along: str = "depth") -> list[Chain]:
     return [tuple(group.tolist()) for group in ordered]
 
 
+def chain_axis(table: OutcomeTable) -> str:
+    """The axis that chains follow by default: depth, else the first along which any step can be."""
+    axes = [axis for axis in id_columns(table.configs) if table.configs[axis].nunique() > 1]
+    if "depth" in axes or not axes:
+        return "depth" if axes else id_columns(table.configs)[0]
+    pairs = ((axis, chain) for axis in axes for chain in depth_chains(table, axis))
+    steps = (
+        axis
+        for axis, chain in pairs
+        if np.isfinite(table.increment_flops[list(chain[:-1]), list(chain[1:])]).any()
+    )
+    return next(steps, axes[0])
+
+
 class Curve(NamedTuple):
     """One chain at every threshold: `tau`, mean `score` and mean `cost_flops`, each (T + 1,)."""
 
@@ -126,20 +141,26 @@ class Curve(NamedTuple):
 class Sweep:
     """All thresholds of any chain at once, over the samples at `rows`.
 
+    scores (n, C): theirs, if not the table's.
     A sample leaves at stage i for exactly the thresholds in (m[i-1], m[i]], m being its running maximum of
     the
     signal: counting the m in bins gives every threshold's mean in one pass.
     """
 
     def __init__(
-        self, table: OutcomeTable, rows: IntArray, signal: str, thresholds: int = THRESHOLDS
+        self,
+        table: OutcomeTable,
+        rows: IntArray,
+        signal: str,
+        thresholds: int = THRESHOLDS,
+        scores: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        values = _signal(table, signal, rows, np.arange(table.n_configs))
+        values = signal_of(table, signal, rows, np.arange(table.n_configs))
         tau = np.unique(np.quantile(values, np.linspace(0, 1, thresholds)).astype(np.float32))
         # The last threshold lies above every value: nobody leaves early.
         self.tau = np.r_[tau, np.nextafter(tau[-1], np.float32(np.inf))].astype(np.float64)
         self._bins = np.searchsorted(tau, values, side="right")
-        self._score = np.asarray(table.score[rows], dtype=np.float64)
+        self._score = np.asarray(table.score[rows] if scores is None else scores, dtype=np.float64)
         self._table = table
 
     def curve(self, chain: Chain) -> Curve:
@@ -169,21 +190,31 @@ def train_threshold(
     table: OutcomeTable,
     objective: Objective,
     *,
-    signal: str = "confidence",
-    along: str = "depth",
+    signal: str | None = None,
+    along: str | None = None,
     name: str = "threshold",
 ) -> Trained:
     """Choose chain and threshold: a family of both on the fit split, one of the family on the tune split.
 
-    signal: name of the signal compared with the threshold; along: the axis that a chain follows.
+    signal: name of the signal compared with the threshold, by default the confidence; where the table has
+    none, such as one of maps, every signal is tried; along: the axis that a chain follows, by default
+    depth, or where that does not vary the first axis that can be walked, such as the model of a cascade.
     """
+    chains = depth_chains(table, along or chain_axis(table))
     family = [
-        Threshold(Grid.of(table), chain, tau, signal, name)
-        for chain, tau in _family(table, depth_chains(table, along), signal)
+        Threshold(Grid.of(table), chain, tau, one, name)
+        for one in _signals(table, signal)
+        for chain, tau in _family(table, chains, one)
     ]
     measured = measure(family, table, split_rows(table, "tune"))
     choice = measured.choose(table, objective)
     return measured.trained(family, objective, choice)
+
+
+def _signals(table: OutcomeTable, signal: str | None) -> tuple[str, ...]:
+    if signal is None and CONFIDENCE not in table.signal_names:
+        return table.signal_names
+    return (signal or CONFIDENCE,)
 
 
 def _family(table: OutcomeTable, groups: Sequence[Chain], signal: str) -> list[tuple[Chain, float]]:
@@ -235,7 +266,7 @@ def _possible(table: OutcomeTable, chains: Iterable[Chain]) -> Iterator[Chain]:
             yield chain
 
 
-def _signal(
+def signal_of(
     table: OutcomeTable, name: str, rows: IntArray, configurations: IntArray
 ) -> npt.NDArray[np.float32]:
     """One signal of some samples and configurations, (n, K); UsageError if the table lacks it."""

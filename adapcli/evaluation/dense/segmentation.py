@@ -55,7 +55,7 @@ class Segmentation(DenseTask):
         "least_confidence",
         "boundary_share",
     )
-    score_name = "mean IoU of an image"
+    score_name = "image IoU"
 
     def __init__(self, classes: int, pixels: int) -> None:
         self.classes = classes
