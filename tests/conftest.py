@@ -1,12 +1,19 @@
 """Fixtures that several rooms share."""
 
+import multiprocessing
 import signal
+import traceback
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed import FileStore, PrefixStore
 
+from adapcli.distributed.group import Group
+from adapcli.distributed.launch import Launch
 from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
@@ -95,3 +102,50 @@ def make_config():
 @pytest.fixture(scope="session")
 def make_model():
     return build_model
+
+
+def run_together(count, folder, function, *arguments):
+    """`function(group, *arguments)` in `count` processes that meet in `folder`; what each returned.
+
+    They are forked, so they have torch already and start at once. None: it was killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("fork")
+    answers = [context.SimpleQueue() for _ in range(count)]
+    started = [
+        context.Process(target=_one, args=(rank, count, folder, answers[rank], function, arguments))
+        for rank in range(count)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(120)
+    found = [None if queue.empty() else queue.get() for queue in answers]
+    for answer in found:
+        if isinstance(answer, str) and answer.startswith("Traceback"):
+            raise AssertionError(answer)
+    return found
+
+
+def _one(rank, count, folder, answers, function, arguments):
+    torch.set_num_threads(1)
+    try:
+        store = FileStore(str(folder / "meeting"), count)
+        dist.init_process_group(
+            "gloo",
+            store=PrefixStore("torch", store),
+            rank=rank,
+            world_size=count,
+            timeout=timedelta(seconds=60),
+        )
+        launch = Launch(rank=rank, size=count, local_rank=rank, local_size=count)
+        group = Group(launch, PrefixStore("adap", store))
+        group.introduce()
+        answers.put(function(group, *arguments))
+    except BaseException:
+        answers.put(traceback.format_exc())
+
+
+@pytest.fixture(scope="session")
+def together():
+    return run_together

@@ -1,6 +1,7 @@
 """`adap sweep`."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ from adapcli.commands.units import bytes_text, flops_text, percent_text, seconds
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
     from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
@@ -97,38 +99,46 @@ def sweep(
     Writes the outcome table, from which searches, policies and reports are made. With --calibrate, or the
     --calibration of another run, all outcomes are those of calibrated answers, at no cost in FLOPs.
     """
+    from adapcli.distributed.joined import joined
     from adapcli.measure.device import resolve
     from adapcli.model.precision import resolve_dtype
     from adapcli.run import Run
-    from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
 
     _one_of(calibrate, calibration)
-    console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
-    model, source = open_checkpoint(console, ckpt)
-    prepare(model, where, threads=threads, compile=compile)
-    space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
-    target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
+    with joined() as group:
+        console, folder = Console(json=json, quiet=quiet, muted=not group.first), Run.open(run)
+        resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
+        where = resolve(group.device(device))
+        model, source = open_checkpoint(console, ckpt)
+        prepare(model, where, threads=threads, compile=compile)
+        space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
+        target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
+        samples, kind = _samples(console, model, data, limit, seed, split), resolve_dtype(dtype, where)
+        job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches)
+        if dry_run:
+            return _show_estimate(console, job, calibrate=calibrate)
+        if calibrate or calibration:
+            job = _calibrated(console, job, target, calibration, resume=resume)
+        with console.progress("sweep") as progress:
+            here = partial(job.run, target, resume=resume, overwrite=overwrite, group=group)
+            table = here(progress=progress, warn=console.warn)
+        if group.first:
+            folder.record(**_facts(job, source))
+        return _show(console, folder, job, table)
+
+
+def _samples(
+    console: Console, model: "AdaPerceiver", data: str, limit: int | None, seed: int, split: str
+) -> "Samples":
+    from adapcli.sweep.samples import Samples
+
+    names, task = model.class_names, model.config.task
     samples = Samples.open(
-        data,
-        model.preprocessing,
-        limit=limit,
-        seed=seed,
-        class_names=model.class_names,
-        split_by=split,
-        task=model.config.task,
+        data, model.preprocessing, limit=limit, seed=seed, class_names=names, split_by=split, task=task
     )
-    kind = resolve_dtype(dtype, where)
-    job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches)
     _tell_skipped(console, samples)
-    if dry_run:
-        return _show_estimate(console, job, calibrate=calibrate)
-    if calibrate or calibration:
-        job = _calibrated(console, job, target, calibration, resume=resume)
-    with console.progress("sweep") as progress:
-        table = job.run(target, resume=resume, overwrite=overwrite, progress=progress, warn=console.warn)
-    folder.record(**_facts(job, source))
-    return _show(console, folder, job, table)
+    return samples
 
 
 def _one_of(calibrate: bool, calibration: Path | None) -> None:

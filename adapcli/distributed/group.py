@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -124,20 +124,23 @@ class Group:
 
     def pieces(self, count: int) -> Iterator[int]:
         """Numbers 0..count-1, each given to one process: the one that is free first."""
-        if self.store is None:
-            yield from range(count)
-            return
-        self._calls += 1
-        name = f"piece {self._calls}"
-        while (number := self.add(name, 1) - 1) < count:
+        taken = self.counter()
+        while (number := taken(1) - 1) < count:
             yield number
 
-    def add(self, name: str, amount: int) -> int:
-        """A count that all processes share: what it is after `amount` was added. Alone: `amount`."""
-        if self.store is None:
-            return amount
-        with self.exchanging():
-            return int(self.store.add(name, amount))
+    def counter(self) -> Callable[[int], int]:
+        """A count of all processes together, from 0: it is given an amount to add, and tells the sum."""
+        self._calls += 1
+        name, alone = f"count {self._calls}", [0]
+
+        def add(amount: int) -> int:
+            if self.store is None:
+                alone[0] += amount
+                return alone[0]
+            with self.exchanging():
+                return int(self.store.add(name, amount))
+
+        return add
 
     @contextmanager
     def exchanging(self) -> Iterator[None]:
@@ -153,9 +156,9 @@ class Group:
         """Says which process ended, and why if it told."""
         ended = self.ended(patience=5.0)
         who = f"process {_listed(ended)} of {self.size}" if ended else "another process"
-        why = next((text for rank in ended if (text := self._read(f"failure {rank}"))), "was killed")
+        told = next((text for rank in ended if (text := self._read(f"failure {rank}"))), "")
         hint = "the same command with --resume goes on; any number of processes will do"
-        return LostError(f"{who} ended: {why}", hint)
+        return LostError(f"{who} ended: {told or 'was killed'}", hint, explained=bool(told))
 
     def told(self, message: str) -> bool:
         """Whether another process says this already; if not, this one does. The first is let go first."""

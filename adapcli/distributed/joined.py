@@ -38,11 +38,13 @@ def joined() -> Iterator[Group]:
 
 def as_told(group: Group, error: AdapError) -> BaseException:
     """What a process ends with, so that an error is told once, and by whom it concerns."""
-    if not isinstance(error, LostError):
+    lost = isinstance(error, LostError)
+    if not lost:
         group.fail(error.message)
-    if group.told(error.message):
+    repeats = isinstance(error, LostError) and error.explained and not group.first
+    if repeats or group.told(error.message):
         return SystemExit(error.exit_code)
-    if group.first or isinstance(error, LostError):
+    if group.first or lost:
         return error
     named = ElsewhereError(f"process {group.rank} of {group.size}: {error.message}", error.hint)
     named.exit_code = error.exit_code

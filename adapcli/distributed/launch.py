@@ -11,7 +11,11 @@ MOST = 65_536
 
 
 class LostError(AdapError):
-    """Another process ended, so that this one cannot go on; its own state is whole."""
+    """Another process ended, so that this one cannot go on; `explained`: that one told why."""
+
+    def __init__(self, message: str, hint: str = "", *, explained: bool = False) -> None:
+        super().__init__(message, hint)
+        self.explained = explained
 
 
 class ElsewhereError(AdapError):

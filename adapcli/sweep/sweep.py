@@ -12,6 +12,7 @@ import torch
 
 from adapcli import __version__
 from adapcli.data.features import feature_flops, feature_names
+from adapcli.distributed.group import ALONE, Group
 from adapcli.errors import FileError, UsageError
 from adapcli.evaluation.patches import check_side, pool_flops
 from adapcli.evaluation.recalibration import Recalibrated
@@ -135,8 +136,11 @@ class Sweep:
         overwrite: bool = False,
         progress: Progress = _silent,
         warn: Callable[[str], object] = _silent,
+        group: Group = ALONE,
     ) -> OutcomeTable:
         """Write the table to `folder`; progress(samples done, samples in all), warn(what was repaired).
+
+        group: the processes that share the chunks; the table is the same, and the first one finishes it.
 
         resume: continue a table that was interrupted, start one if there is none, return a finished one.
         Raises UsageError if a table is there and neither resume nor overwrite is set, FileError if it was
@@ -146,19 +150,24 @@ class Sweep:
             refuse_other_recalibration(folder, self.recalibration)
         if resume and folder.is_dir() and not partial_folder(folder).is_dir():
             return self._finished(folder)
-        writer = self._writer(folder, resume=resume, overwrite=overwrite)
+        writer = self._shared(folder, group, resume=resume, overwrite=overwrite)
         for text in writer.repaired:
             warn(text)
-        pending = writer.pending()
-        done = len(self.samples) - sum(stop - start for start, stop in pending)
-        for start, stop in pending:
+        pending, count = writer.pending(), group.counter()
+        before = len(self.samples) - sum(stop - start for start, stop in pending)
+        group.barrier()
+        for piece in group.pieces(len(pending)):
+            start, stop = pending[piece]
             parts = []
             for part in self.rows(start, stop):
                 parts.append(part)
-                done += len(part["score"])
-                progress(done, len(self.samples))
+                progress(before + count(len(part["sample_ids"])), len(self.samples))
             writer.write(start, stop, **_joined(parts))
-        return writer.finish()
+        group.barrier()
+        if group.first:
+            writer.finish()
+        group.barrier()
+        return OutcomeTable.load(folder, check=False)
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Score rows start..stop-1: what the table's writer takes, a batch at a time."""
@@ -214,6 +223,13 @@ class Sweep:
             return None
         flops = pool_flops(self.model.config, self.patches, self.image_size)
         return {"side": self.patches, "pool_flops": flops}
+
+    def _shared(self, folder: Path, group: Group, *, resume: bool, overwrite: bool) -> OutcomeTableWriter:
+        """The writer of each process: the first one begins or opens the table."""
+        group.agree([self.fingerprints, self.batch, self.chunk], "sweep")
+        writer = self._writer(folder, resume=resume, overwrite=overwrite) if group.first else None
+        group.barrier()
+        return writer or OutcomeTableWriter.attach(folder)
 
     def _writer(self, folder: Path, *, resume: bool, overwrite: bool) -> OutcomeTableWriter:
         if resume and partial_folder(folder).is_dir():

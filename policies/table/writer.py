@@ -142,6 +142,11 @@ class OutcomeTableWriter:
         writer._verify()
         return writer
 
+    @classmethod
+    def attach(cls, folder: str | Path) -> "OutcomeTableWriter":
+        """Write to a table that another process began or opened: chunks may come from several at once."""
+        return cls(Path(folder), _read_plan(partial_folder(folder) / LEDGER / PLAN))
+
     @property
     def n_samples(self) -> int:
         """N."""
