@@ -124,7 +124,7 @@ def _source(recipe: Recipe, notes: list[str]) -> Source:
         classes = int(recipe.model.get("num_classes", USUAL_CLASSES))
         channels = int(recipe.model.get("in_channels", USUAL_CHANNELS))
         notes.append(f"data: {error.message}; planned with {classes} classes and {channels} channels")
-        return Unseen(classes, channels)
+        return Unseen(recipe.task, classes, channels)
 
 
 def _model(recipe: Recipe, source: Source, notes: list[str]) -> AdaPerceiver:
@@ -175,18 +175,25 @@ def _stage(recipe: Recipe, stage: Stage, model: AdaPerceiver) -> StagePlan:
     done, config, first = runs[recipe.checkpointing], model.config, passes[0]
     plain, kept = (max(run.kept_bytes for run in runs[way]) for way in (False, True))
     checkpointed = kept + max(0, plain - kept) // max(run.configuration.depth for run in passes)
-    earlier = (first.configuration.depth - 1) * len(first.depth_tokens)
+    earlier = len(first.earlier) * len(first.depth_tokens)
+    answer = _answer(config)
     return StagePlan(
         name=stage.name,
         steps=stage.steps,
         axes=stage.axes,
         passes=len(passes) * recipe.accumulate,
         latents=(recipe.batch, first.configuration.tokens, config.embed_dim),
-        token_logits=(recipe.batch, len(first.tokens), config.num_classes or 0),
-        depth_logits=(recipe.batch, earlier, config.num_classes or 0) if earlier else (),
+        token_logits=(recipe.batch, len(first.tokens), *answer),
+        depth_logits=(recipe.batch, earlier, *answer) if earlier else (),
         forward_flops=recipe.accumulate * sum(run.forward_flops for run in done),
         backward_flops=recipe.accumulate * sum(run.backward_flops for run in done),
         kept_bytes=checkpointed if recipe.checkpointing else plain,
         plain_bytes=plain,
         checkpointed_bytes=checkpointed,
     )
+
+
+def _answer(config: ModelConfig) -> tuple[int, ...]:
+    """The shape of one readout."""
+    channels = 1 if config.task == "depth" else config.num_classes or 0
+    return (channels, config.image_size, config.image_size) if config.is_dense else (channels,)

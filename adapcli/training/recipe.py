@@ -132,8 +132,10 @@ def _check_names(model: dict[str, Any]) -> None:
 def check_fit(recipe: Recipe, config: ModelConfig) -> None:
     """What a recipe says of a model must be so. UsageError otherwise."""
     granularities = len(config.token_granularities)
-    if not config.classifies:
-        raise UsageError(f"model.task {config.task}: recipes train models that classify")
+    if not (config.classifies or config.is_dense):
+        raise UsageError(f"model.task {config.task}: gives no answer that a recipe could judge")
+    if config.is_dense:
+        _check_dense(recipe, config)
     for stage in recipe.stages:
         stage.at.of(config)
         if "tokens" in stage.axes and not config.has_prefix_property:
@@ -146,6 +148,26 @@ def check_fit(recipe: Recipe, config: ModelConfig) -> None:
             raise UsageError(f"token_weights: {len(weights)} for {granularities} granularities")
         if recipe.loss_of(stage).features and config.task != "distillation":
             raise UsageError(f"loss.features: a {config.task} model gives no patch features")
+
+
+def _check_dense(recipe: Recipe, config: ModelConfig) -> None:
+    """Nothing that is defined on a class per picture alone."""
+    moved = [name for name in ("randaugment", "mixup", "cutmix") if getattr(recipe.augment, name)]
+    if moved:
+        raise UsageError(
+            f"augment.{moved[0]}: does not do to {TARGETS[config.task]} what it does to pictures",
+            "crop, flip, colour and erasing do",
+        )
+    for stage in recipe.stages:
+        loss = recipe.loss_of(stage)
+        if loss.needs_teacher:
+            part = "distillation" if loss.distillation else "features"
+            raise UsageError(f"loss.{part}: models that draw maps learn from {TARGETS[config.task]} alone")
+        if loss.label_smoothing and config.task == "depth":
+            raise UsageError("loss.label_smoothing: depths are no classes")
+
+
+TARGETS = {"segmentation": "masks", "depth": "depth maps"}
 
 
 def _change(content: dict[str, Any], change: str) -> str:

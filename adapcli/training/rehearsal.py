@@ -109,5 +109,8 @@ def _batch(model: AdaPerceiver, recipe: Recipe, stage: Stage) -> tuple[Tensor, T
     features = torch.empty(size, patches, config.output_feat_dim or 1)
     mixes = recipe.augment.mixup or recipe.augment.cutmix
     labels = logits if mixes else torch.empty(size, dtype=torch.int64)
+    if config.is_dense:
+        kind = torch.float32 if config.task == "depth" else torch.int64
+        labels = torch.empty(size, config.image_size, config.image_size, dtype=kind)
     in_place = recipe.in_place and recipe.loss_of(stage).needs_teacher
     return images, Targets(labels, Answer(logits, features), in_place)

@@ -22,7 +22,7 @@ from adapcli.model.checkpoint import save
 from adapcli.model.compilation import compile_blocks
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
-from adapcli.training.grid import grid_accuracy, summary
+from adapcli.training.judging import corner_scores, corners_of, grid_scores, headline, named, score_text
 from adapcli.training.loop import Progress, Trainer, Watch
 from adapcli.training.origins import origins
 from adapcli.training.schema import Recipe
@@ -78,7 +78,7 @@ def train(
             model,
             feed,
             folder,
-            lambda m: summary(grid_accuracy(m, watched, group)),
+            lambda m: corner_scores(m, watched, group),
             progress=progress,
             group=group,
             parallel=parallel,
@@ -110,8 +110,8 @@ def train(
 
 
 def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[str, Any]:
-    """What a model card says: accuracy and FLOPs (executed convention) of every configuration."""
-    config, accuracy = model.config, grid_accuracy(model, test, group)
+    """What a model card says: metrics and FLOPs (executed convention) of every configuration."""
+    config, scores = model.config, grid_scores(model, test, group)
     space = config.space
     rows: list[dict[str, Any]] = [
         {
@@ -119,9 +119,9 @@ def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[s
             "width": c.width,
             "depth": c.depth,
             "cost_flops": flops(config, c, readout="folded", attention="block"),
-            "accuracy": round(float(accuracy.flatten()[index]), 5),
+            **{metric: round(value, 5) for metric, value in found.items()},
         }
-        for index, c in enumerate(space)
+        for c, found in zip(space, scores, strict=True)
     ]
     parameters = sum(p.numel() for p in model.parameters())
     span = rows[-1]["cost_flops"] / rows[0]["cost_flops"]
@@ -130,7 +130,8 @@ def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[s
         "data": test.fingerprint,
         "parameters": parameters,
         "span": round(span, 3),
-        **summary(accuracy),
+        "metric": headline(config.task),
+        **named(dict(zip(space, scores, strict=True)), corners_of(model)),
         "grid": rows,
     }
 
@@ -142,7 +143,7 @@ def _tested(data: str) -> str:
 
 def write_card(metrics: dict[str, Any], path: Path) -> None:
     """A model card beside a checkpoint, from its metrics."""
-    recipe = metrics["recipe"]
+    recipe, metric = metrics["recipe"], metrics["metric"]
     steps, batch = sum(stage["steps"] for stage in recipe["stages"]), recipe["accumulate"] * recipe["batch"]
     length = f"{steps:,} steps of {batch} samples, {metrics['seconds'] / 60:.0f} minutes"
     lines = [
@@ -154,19 +155,19 @@ def write_card(metrics: dict[str, Any], path: Path) -> None:
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
         f"- scored on {metrics['samples']:,} {_tested(recipe['data'])}",
         "",
-        "| configuration | accuracy |",
+        f"| configuration | {metric} |",
         "|---|---|",
     ]
     for name in ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest"):
-        lines.append(f"| {name.replace('_', ' ')} | {100 * metrics[f'accuracy_{name}']:.1f} % |")
+        lines.append(f"| {name.replace('_', ' ')} | {score_text(metric, metrics[f'{metric}_{name}'])} |")
     lines += [
         "",
         "Every configuration:",
         "",
-        "| tokens | width | depth | MFLOPs | accuracy |",
+        f"| tokens | width | depth | MFLOPs | {metric} |",
         "|---|---|---|---|---|",
     ]
     for row in metrics["grid"]:
         cells = [row["tokens"], row["width"], row["depth"], f"{row['cost_flops'] / 1e6:.3f}"]
-        lines.append(f"| {' | '.join(map(str, cells))} | {100 * row['accuracy']:.1f} % |")
+        lines.append(f"| {' | '.join(map(str, cells))} | {score_text(metric, row[metric])} |")
     write_text(path, "\n".join(lines) + "\n")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from adapcli.model.config import ModelConfig
+from adapcli.model.config import ModelConfig, Task
 from adapcli.space import Configuration
 
 Axis = Literal["tokens", "depth", "width"]
@@ -36,13 +36,15 @@ class Strict(BaseModel):
 class Loss(Strict):
     """How an answer is judged; a part of weight 0 is left out (method: Training; published weights).
 
-    labels: cross-entropy against labels. distillation: KL divergence from the teacher's answer, both at
-    `temperature`, times its square. features: the teacher's patch features, `cosine` x cosine distance +
-    (1 - cosine) x smooth L1.
+    labels: cross-entropy against labels; of a model that tells depth, the scale-invariant log loss, to which
+    `gradients` x the multi-scale gradient loss is added. distillation: KL divergence from the teacher's
+    answer, both at `temperature`, times its square. features: the teacher's patch features, `cosine` x cosine
+    distance + (1 - cosine) x smooth L1.
     """
 
     labels: Weight = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    gradients: Weight = 0.5
     distillation: Weight = 0.0
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     features: Weight = 0.0
@@ -66,7 +68,8 @@ class Readouts(Strict):
     tokens: after the last block, at "all" granularities or at so many drawn anew each step; token_weights:
     one per granularity, ascending (default: equal). depth: weights of the earlier blocks, l / L or equal;
     depth_tokens: each of them at one granularity drawn anew ("random", as published) or at "all" of them;
-    depth_share: what the depth loss counts beside the token loss. width: "implicit" draws one per sample in
+    blocks: "all" earlier blocks are read out, or so many drawn anew each step; depth_share: what the depth
+    loss counts beside the token loss. width: "implicit" draws one per sample in
     one pass; "explicit" runs a pass per width, "sandwich" the narrowest, the widest and one drawn.
     """
 
@@ -74,6 +77,7 @@ class Readouts(Strict):
     token_weights: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] | None = None
     depth: Literal["linear", "uniform"] = "linear"
     depth_tokens: Literal["random", "all"] = "random"
+    blocks: Literal["all"] | Count = "all"
     depth_share: Weight = 1.0
     width: Literal["implicit", "explicit", "sandwich"] = "implicit"
 
@@ -223,9 +227,17 @@ class Recipe(Strict):
             sampled = "tokens" in stage.axes and readouts.tokens != "all"
             if "depth" in stage.axes and "tokens" in stage.axes:
                 sampled |= readouts.depth_tokens != "all"
+            if "depth" in stage.axes:
+                sampled |= readouts.blocks != "all"
             if loss.distillation and sampled:
-                raise ValueError("teacher in-place: needs readouts.tokens and readouts.depth_tokens: all")
+                raise ValueError("teacher in-place: needs readouts.tokens, depth_tokens and blocks: all")
         return self
+
+    @property
+    def task(self) -> Task:
+        """What the data's targets are for: the task of `model`, where it names one."""
+        named: Task = self.model.get("task", "classification")
+        return named
 
     @property
     def in_place(self) -> bool:
@@ -254,6 +266,6 @@ class Recipe(Strict):
         return stage.readouts or self.readouts
 
     def model_for(self, num_classes: int, in_channels: int) -> ModelConfig:
-        """The model's architecture for a data set. FileError for one that cannot be."""
-        known = {"num_classes": num_classes, "in_channels": in_channels}
+        """The model's architecture for a data set; 0 classes: it has none. FileError for what cannot be."""
+        known = {"num_classes": num_classes or None, "in_channels": in_channels}
         return ModelConfig.from_dict({**known, **self.model})

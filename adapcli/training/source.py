@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from adapcli.data.dataset import FOLDER, Dataset, open_dataset
-from adapcli.data.digits import GENERATOR, DigitsDataset
+from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.listing import Entry, list_folder
 from adapcli.data.scenes import SceneSpec
 from adapcli.errors import FileError
+from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.training.feed import Endless, Shuffled, channels_of
 from adapcli.training.schema import Recipe
@@ -22,10 +23,11 @@ PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
 class Source(Protocol):
     """Data for training.
 
-    channels: as they come; samples: of one epoch, None where they never repeat; fingerprint: changes with
-    what they are.
+    task: what the targets are for; channels: as they come; samples: of one epoch, None where they never
+    repeat; fingerprint: changes with what they are.
     """
 
+    task: Task
     class_names: list[str]
     channels: int
     samples: int | None
@@ -49,9 +51,9 @@ class Source(Protocol):
 class Scenes:
     """The embedded data: scenes of digits, drawn anew for every batch."""
 
-    def __init__(self, canvas: int) -> None:
-        self.spec = SceneSpec().at(canvas)
-        self.class_names, self.channels = self.spec.class_names, 1
+    def __init__(self, canvas: int, task: Task = "classification") -> None:
+        self.spec, self.task = SceneSpec().at(canvas), task
+        self.class_names, self.channels = class_names(self.spec, task), 1
         self.fingerprint = f"digits {GENERATOR} {self.spec}"
         self.samples: int | None = None
 
@@ -62,18 +64,21 @@ class Scenes:
     def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Endless]:
         """See Source."""
         size = recipe.total_steps * recipe.accumulate * recipe.batch
-        scenes = DigitsDataset("train", preprocessing, size=size, spec=self.spec, seed=recipe.seed)
+        scenes = DigitsDataset(
+            "train", preprocessing, size=size, spec=self.spec, seed=recipe.seed, task=self.task
+        )
         return nullcontext(Endless(scenes, recipe.batch))
 
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
-        return DigitsDataset(name, preprocessing, size=size, spec=self.spec)
+        return DigitsDataset(name, preprocessing, size=size, spec=self.spec, task=self.task)
 
 
 class Pictures:
     """A folder with folders train, val and test (or one of these two) of pictures, a subfolder per class."""
 
     def __init__(self, root: Path) -> None:
+        self.task: Task = "classification"
         parts, self.class_names = list_folder(root)
         if "train" not in parts:
             raise FileError(f"{root}: no folder 'train' in it", "expected folders train, val and test")
@@ -105,8 +110,9 @@ class Pictures:
 class Unseen:
     """Stands for data that are not there, where a run is only planned."""
 
-    def __init__(self, classes: int, channels: int) -> None:
-        self.class_names, self.channels = [str(number) for number in range(classes)], channels
+    def __init__(self, task: Task, classes: int, channels: int) -> None:
+        self.task, self.channels = task, channels
+        self.class_names = [] if task == "depth" else [str(number) for number in range(classes)]
         self.fingerprint = ""
         self.samples: int | None = None
 
@@ -133,7 +139,7 @@ def _names_and_sizes(entries: Sequence[Entry]) -> str:
 
 
 def open_source(recipe: Recipe) -> Source:
-    """The data that a recipe names. FileError if they are not there."""
+    """The data that a recipe names, with the targets of its task. FileError if they are not there."""
     if recipe.data.startswith(FOLDER):
         return Pictures(Path(recipe.data.removeprefix(FOLDER)).expanduser())
-    return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)))
+    return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)), recipe.task)

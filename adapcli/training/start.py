@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adapcli.data.dense import is_dense
 from adapcli.errors import UsageError
 from adapcli.model.checkpoint import load, packaged
 from adapcli.model.config import ModelConfig
@@ -69,13 +70,17 @@ def started(recipe: Recipe, source: Source, base: AdaPerceiver | None) -> Start:
 def architecture(recipe: Recipe, source: Source, base: AdaPerceiver | None) -> ModelConfig:
     """The config for the data's classes. UsageError if the recipe's own number differs, or does not fit."""
     classes, own = len(source.class_names), recipe.model.get("num_classes")
-    if own not in (None, classes):
+    if classes and own not in (None, classes):
         raise UsageError(f"model.num_classes {own}: {recipe.data} has {classes} classes")
     if base is None:
         config = recipe.model_for(classes, source.channels)
     else:
-        kept = {**base.config.to_dict(), "num_classes": classes}
+        kept = {**base.config.to_dict(), "num_classes": classes or None}
         config = ModelConfig.from_dict({**kept, **recipe.model})
+    if source.task != config.task and (config.is_dense or is_dense(source.task)):
+        raise UsageError(
+            f"start: {recipe.start} is for {config.task}", f"say so in the recipe: model.task={config.task}"
+        )
     check_fit(recipe, config)
     return config
 

@@ -1,0 +1,62 @@
+"""How well a model does its task, at every configuration and at the corners of the grid, by named metrics."""
+
+from collections.abc import Mapping
+
+from adapcli.data.dataset import Dataset
+from adapcli.distributed.group import ALONE, Group
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.space import Configuration
+from adapcli.training.dense_grid import dense_scores
+from adapcli.training.grid import grid_accuracy
+
+# The metric that a task is told by.
+HEADLINES = {"segmentation": "miou", "depth": "rmse"}
+IN_METRES = ("rmse",)
+
+
+def headline(task: str) -> str:
+    """The name of the metric that a task is told by."""
+    return HEADLINES.get(task, "accuracy")
+
+
+def grid_scores(model: AdaPerceiver, data: Dataset, group: Group = ALONE) -> list[dict[str, float]]:
+    """The metrics of every configuration, in the order of the model's space."""
+    if model.config.is_dense:
+        return dense_scores(model, data, list(model.config.space), group)
+    return [{"accuracy": float(value)} for value in grid_accuracy(model, data, group).flatten()]
+
+
+def corner_scores(model: AdaPerceiver, data: Dataset, group: Group = ALONE) -> dict[str, float]:
+    """`metric_corner` of each corner: what a run watches while it trains."""
+    corners, asked = corners_of(model), list(model.config.space)
+    if model.config.is_dense:  # readouts are dear there
+        asked = list(dict.fromkeys(corners.values()))
+        return named(dict(zip(asked, dense_scores(model, data, asked, group), strict=True)), corners)
+    return named(dict(zip(asked, grid_scores(model, data, group), strict=True)), corners)
+
+
+def corners_of(model: AdaPerceiver) -> dict[str, Configuration]:
+    """The corners of the grid by name: where the axes matter shows in the differences."""
+    space = model.config.space
+    corners = {"full": (-1, -1, -1), "cheapest": (0, 0, 0), "fewest_tokens": (0, -1, -1)}
+    corners |= {"shallowest": (-1, -1, 0), "narrowest": (-1, 0, -1)}
+    return {
+        name: Configuration(space.tokens[t], space.widths[w], space.depths[d])
+        for name, (t, w, d) in corners.items()
+    }
+
+
+def named(
+    scores: Mapping[Configuration, Mapping[str, float]], corners: Mapping[str, Configuration]
+) -> dict[str, float]:
+    """Every metric at every corner: {"accuracy_full": ...}."""
+    return {
+        f"{metric}_{corner}": value
+        for corner, configuration in corners.items()
+        for metric, value in scores[configuration].items()
+    }
+
+
+def score_text(metric: str, value: float) -> str:
+    """A metric's value for people, with its unit."""
+    return f"{value:.3f} m" if metric in IN_METRES else f"{100 * value:.1f} %"
