@@ -39,7 +39,18 @@ def _webdataset(place: str, by: str) -> Catalogue:
     return open_shards(place, by)
 
 
-OPEN: dict[str, Callable[[str, str], Catalogue]] = {"folder": _folder, "npz": _npz, "webdataset": _webdataset}
+def _hf(place: str, by: str) -> Catalogue:
+    from adapcli.data.hf import open_hf
+
+    return open_hf(place, by)
+
+
+OPEN: dict[str, Callable[[str, str], Catalogue]] = {
+    "folder": _folder,
+    "npz": _npz,
+    "webdataset": _webdataset,
+    "hf": _hf,
+}
 
 
 def _unknown(name: str) -> UsageError:

@@ -43,6 +43,7 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "timm": ("timm", "torchvision"),
     "hf": ("transformers",),
+    "data": ("pyarrow", "huggingface_hub"),
     "tensorboard": ("tensorboard",),
     "soap": ("pytorch-optimizer",),
 }

@@ -1,6 +1,7 @@
 """The same pictures in every kind of source."""
 
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -68,4 +69,48 @@ def picture_shards(tmp_path_factory, every_picture):
     ]
     for shard in range(3):
         write_shard(root / f"pictures-{shard:05d}.tar", members[shard * 120 : (shard + 1) * 120])
+    return root
+
+
+def write_table(path, rows, *, names=CLASSES, **options):
+    """A Parquet file as Hugging Face's libraries write it, of (class, pixels) pairs; needs pyarrow."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {
+        "image": pa.array([{"bytes": png(array), "path": None} for _, array in rows], kind),
+        "label": pa.array([label for label, _ in rows], pa.int64()),
+    }
+    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).replace_schema_metadata(told), path, **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def picture_tables(tmp_path_factory, every_picture):
+    root = tmp_path_factory.mktemp("tables")
+    rows = [(label, array) for label, _, array in every_picture]
+    for file in range(2):
+        write_table(root / f"part-{file}.parquet", rows[file * 90 : (file + 1) * 90], row_group_size=12)
+    return root
+
+
+@pytest.fixture(scope="session")
+def picture_saved(tmp_path_factory, every_picture):
+    """As `datasets` itself saves it, in two files."""
+    import datasets
+
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
+    )
+    columns = {
+        "image": [Image.fromarray(array) for *_, array in every_picture],
+        "label": [label for label, _, _ in every_picture],
+    }
+    datasets.disable_progress_bars()
+    root = tmp_path_factory.mktemp("saved")
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(root, num_shards=2)
     return root

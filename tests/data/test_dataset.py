@@ -180,6 +180,18 @@ class TestShards(SourceContract):
         assert torch.equal(files.batch(0, len(files)).images, shards.batch(0, len(shards)).images)
 
 
+class TestSaved(SourceContract):
+    @pytest.fixture
+    def name(self, picture_saved):
+        return f"hf:{picture_saved}"
+
+
+class TestTables(SourceContract):
+    @pytest.fixture
+    def name(self, picture_tables):
+        return f"hf:{picture_tables}"
+
+
 @pytest.mark.parametrize("split", ["val", "", "Test"])
 def test_an_unknown_split_is_refused(split):
     with pytest.raises(UsageError, match="split"):
