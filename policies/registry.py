@@ -10,6 +10,8 @@ from policies import base
 from policies.anytime.gate import Gate, train_gate
 from policies.anytime.network import KINDS as ANYTIME_KINDS
 from policies.anytime.network import AnytimeNetwork
+from policies.anytime.path import Path as StatePath
+from policies.anytime.path import train_one_threshold, train_path
 from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
@@ -31,6 +33,8 @@ _TRAINERS: dict[str, Trainer] = {
     "random": train_random,
     "threshold": train_threshold,
     "gate": train_gate,
+    "path": train_path,
+    "one-threshold": train_one_threshold,
     "knn": train_knn,
     "linear": train_linear,
     "supervised": train_supervised,
@@ -42,6 +46,7 @@ _KINDS: dict[str, type[StoredPolicy]] = {
     "random": RandomMixture,
     "threshold": Threshold,
     "gate": Gate,
+    "path": StatePath,
     **dict.fromkeys(FULL_FEEDBACK, Priced),
     "reinforce": MixerPolicy,
     **dict.fromkeys(ALGORITHMS, NetworkPolicy),

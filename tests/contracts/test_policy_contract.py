@@ -1,5 +1,7 @@
 """What every policy promises, whatever it does inside. A new policy: a subclass with `make`."""
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,15 +12,21 @@ from policies import base, registry
 from policies.anytime.gate import gate_of
 from policies.anytime.induction import induce
 from policies.anytime.lattice import Lattice
+from policies.anytime.path import Path
+from policies.anytime.seen import Sight
 from policies.baselines import HindsightOracle, RandomMixture, SameAnswerOracle, Static
 from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.errors import FileError, UsageError
 from policies.evaluate import evaluate
 from policies.grid import Grid
+from policies.live import Looks, Stopper
 from policies.network import Network
+from policies.rl import anytime
 from policies.rl.mixer import Mixer, Shape
-from policies.rl.mixer_policy import MixerPolicy, Sight
+from policies.rl.mixer_policy import MixerPolicy
+from policies.rl.mixer_policy import Sight as Patches
 from policies.rl.network import NetworkPolicy
+from policies.rl.recipes import ANYTIME_RECIPES
 from policies.supervised.neighbours import Neighbours
 from policies.supervised.priced import Priced
 from policies.threshold import Threshold, depth_chains
@@ -148,7 +156,56 @@ class TestRandomMixture(KeptPolicy):
         )
 
 
-class TestGate(KeptPolicy):
+class DecidesLive(KeptPolicy):
+    """Holds for policies that decide after each readout."""
+
+    def test_verdicts_lead_where_the_table_says(self, policy, table, rows):
+        """All samples together, one readout after the other: where they stop, and what they have paid."""
+        assert isinstance(policy, Stopper)
+        expected = policy.select(table, rows)
+        first, later = policy.reachable()[0], getattr(policy, "look_flops", 0)
+        cost = np.full(len(rows), table.cost_flops[first] + policy.own_flops)
+        waiting = [(rows, Looks.first(table.signal_names, first, table.signals[rows, first], cost))]
+        stopped, paid = np.full(len(rows), -1), np.zeros(len(rows))
+        while waiting:
+            some, looks = waiting.pop()
+            goal = policy.verdict(looks).go_to
+            assert set(goal.tolist()) <= set(policy.reachable())
+            stays = goal == looks.at
+            stopped[some[stays]], paid[some[stays]] = looks.at[stays], looks.cost_flops[stays]
+            for target in set(goal[~stays].tolist()):
+                on = np.flatnonzero(goal == target)
+                step = table.increment_flops[looks.at[on], target] + later
+                shown = table.signals[some[on], target]
+                waiting.append((some[on], looks.take(on).then(target, shown, looks.cost_flops[on] + step)))
+        np.testing.assert_array_equal(stopped, expected.configuration)
+        np.testing.assert_allclose(paid, expected.cost_flops, rtol=1e-12)
+        assert len(set(stopped.tolist())) > 1
+
+    def test_a_signal_that_is_not_there_is_named(self, policy, table, rows):
+        with pytest.raises(UsageError, match="signal confidence"):
+            policy.select(replace(table, signal_names=("a", "b")), rows)
+        looks = Looks.first(("a", "b"), policy.reachable()[0], table.signals[:, 0], np.zeros(len(rows)))
+        with pytest.raises(UsageError, match="signal confidence"):
+            policy.verdict(looks)
+
+    def test_a_damaged_policy_is_refused(self, policy, table, tmp_path):
+        """Whatever is missing, or of another kind."""
+        base.save(policy, tmp_path / "p")
+        whole = json.loads((tmp_path / "p" / "policy.json").read_text())
+        for field in whole["parameters"]:
+            for wrong in (None, [], "text", {"x": 1}, 10**400):
+                damaged = {**whole["parameters"], field: wrong}
+                (tmp_path / "p" / "policy.json").write_text(json.dumps({**whole, "parameters": damaged}))
+                with suppress(FileError):  # some damage gives another policy, none anything else
+                    registry.load(tmp_path / "p", table)
+            rest = {name: one for name, one in whole["parameters"].items() if name != field}
+            (tmp_path / "p" / "policy.json").write_text(json.dumps({**whole, "parameters": rest}))
+            with pytest.raises(FileError):
+                registry.load(tmp_path / "p", table)
+
+
+class TestGate(DecidesLive):
     def make(self, table):
         """Between all configurations; it enters at the first, so that there is something to decide."""
         lattice, rows = Lattice.of(table), np.arange(table.n_samples)
@@ -164,9 +221,48 @@ class TestGate(KeptPolicy):
         assert (decision.cost_flops[~stopped] >= static[~stopped] + 2 * policy.own_flops).all()
 
 
-class TestThreshold(KeptPolicy):
+class TestThreshold(DecidesLive):
     def make(self, table):
         return Threshold(Grid.of(table), depth_chains(table)[-1], 0.6)
+
+
+class TestPath(DecidesLive):
+    def make(self, table):
+        chain = depth_chains(table)[-1]
+        return Path(Grid.of(table), chain, (0.6, 0.4), 0.3)
+
+    def test_every_look_is_paid(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        looks = 1 + np.array([policy.chain.index(at) for at in decision.configuration])
+        assert (decision.cost_flops == table.cost_flops[decision.configuration] + looks).all()
+
+
+class TestAnytimeNetwork(DecidesLive):
+    algo = "ppo"
+
+    def make(self, table):
+        """Random weights; it enters at the first configuration."""
+        lattice, rng = Lattice.of(table), np.random.default_rng(2)
+        sight, prices = Sight.fit(table, lattice), Prices(0.05, 2.0)
+        recipe = replace(ANYTIME_RECIPES[self.algo], hidden=(9,))
+        blank = anytime._untrained(table, lattice, sight, prices, self.algo, None, recipe)
+        policy = anytime._over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
+        weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
+        return replace(policy, network=replace(policy.network, weights=weights))
+
+    def test_every_look_is_paid(self, policy, table, rows):
+        decision = policy.select(table, rows)
+        static = Static(policy.grid, 0).select(table, rows).cost_flops
+        stopped = decision.configuration == 0
+        assert policy.own_flops == policy.network.flops + 5 * 2
+        assert (decision.cost_flops[stopped] == static[stopped] + policy.own_flops).all()
+        assert (decision.cost_flops[~stopped] >= static[~stopped] + 2 * policy.own_flops).all()
+
+
+class TestAnytimeValues(TestAnytimeNetwork):
+    """Outputs are values: actions to one goal count as the best of them."""
+
+    algo = "dqn"
 
 
 class SeesFeatures(KeptPolicy):
@@ -266,7 +362,7 @@ class TestPricedNeighbours(TestPriced):
 
 class TestMixer(SeesFeatures):
     def sight(self, table):
-        return Sight(tuple(table.feature_names))
+        return Patches(tuple(table.feature_names))
 
     def make(self, table):
         rng, actions, sight = np.random.default_rng(0), Actions.of(table, "factored"), self.sight(table)
@@ -302,7 +398,7 @@ class TestMixerOnPatches(KeptPolicy):
         return TestMixer.make(self, table)
 
     def sight(self, table):
-        return Sight.of(table)
+        return Patches.of(table)
 
     def test_its_own_cost_is_counted(self, policy, table, rows):
         """Nothing for features, which it does not look at."""
