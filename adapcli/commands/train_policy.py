@@ -33,7 +33,8 @@ Algo = Annotated[
     typer.Option(
         "--algo",
         metavar="NAME",
-        help="gate, supervised, linear, knn, reinforce, ppo, a2c, dqn, threshold, static or random.",
+        help="gate, path, one-threshold, threshold, supervised, linear, knn, "
+        "ppo, a2c, dqn, reinforce, static or random.",
     ),
 ]
 Price = Annotated[
@@ -43,7 +44,10 @@ Price = Annotated[
 Timesteps = Annotated[
     int | None,
     typer.Option(
-        "--timesteps", parser=whole(1, 10**9), metavar="N", help="Episodes (ppo, a2c, dqn, reinforce)."
+        "--timesteps",
+        parser=whole(1, 10**9),
+        metavar="N",
+        help="Episodes, or looks (ppo, a2c, dqn, reinforce).",
     ),
 ]
 ActionsOption = Annotated[
@@ -61,7 +65,7 @@ Env = Annotated[
 
 Target = Annotated[
     str | None,
-    typer.Option("--target", metavar="WHAT", help="score, or same-answer: needs no label (gate)."),
+    typer.Option("--target", metavar="WHAT", help="score, or same-answer: no label (what looks at answers)."),
 ]
 
 
