@@ -29,8 +29,10 @@ from adapcli.commands.options import (
 )
 from adapcli.commands.predictions import (
     Layout,
+    MapLayout,
     csv_line,
     destination,
+    layout_of,
     show_summary,
     summary,
     tell_skipped,
@@ -70,6 +72,10 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the CSV there.")
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option("--maps", metavar="DIR", help="Write masks or depth maps there, as PNG (dense models)."),
+    ] = None,
     summary_only: Annotated[
         bool, typer.Option("--summary", help="Throughput and mean cost in place of the predictions.")
     ] = False,
@@ -93,7 +99,7 @@ def predict(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the classes of pictures, with the configuration used and its cost.
+    """Predict the classes of pictures, or draw their maps, with the configuration used and its cost.
 
     Prints CSV. Without a policy or --tokens, --width, --depth the full configuration runs. A policy's answers
     are calibrated if its table was, a configuration's with --calibration. Paths from stdin are one per line.
@@ -108,6 +114,7 @@ def predict(
     model, source = open_checkpoint(console, ckpt, folder)
     _check_output(output, source, paths, overwrite=overwrite)
     how = _how(console, model, folder, policy, tokens=tokens, width=width, depth=depth)
+    layout = layout_of(model, top, maps, paths, summary_only=summary_only, overwrite=overwrite)
     prepare(model, where, threads=threads, compile=compile)
     recalibrations = _recalibrations(calibration, policy, model, how)
     limits: dict[str, Any] = {
@@ -119,7 +126,7 @@ def predict(
     }
     predictor = _predictor(model, paths, how, dtype, **limits)
     shown = not (summary_only or output)
-    rows = _write(console, predictor, Layout(model.class_names, top), output, shown=shown, total=len(paths))
+    rows = _write(console, predictor, layout, output, shown=shown, total=len(paths))
     found = summary(predictor.tally, model)
     _tell(console, predictor.tally, found, output, summary_only=summary_only)
     skipped = [{"path": text(path), "reason": reason} for path, reason in predictor.tally.skipped]
@@ -226,7 +233,7 @@ def _predictor(
 def _write(
     console: Console,
     predictor: "Predictor",
-    layout: Layout,
+    layout: Layout | MapLayout,
     output: Path | None,
     *,
     shown: bool,

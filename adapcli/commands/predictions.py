@@ -14,6 +14,7 @@ from adapcli.commands.units import flops_text, percent_text, seconds_text
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    from adapcli.inference.maps import MapFolder
     from adapcli.inference.predict import Prediction, Tally
     from adapcli.model.perceiver import AdaPerceiver
 
@@ -65,6 +66,73 @@ class Layout:
 
     def _name(self, number: int) -> str | None:
         return self.class_names[number] if self.class_names else None
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """Maps as text: where the map of each picture is, and what it says about itself."""
+
+    maps: "MapFolder | None"
+    told: Sequence[str]
+
+    @property
+    def columns(self) -> list[str]:
+        """The header of the csv."""
+        return ["path", "map", *self.told, "tokens", "width", "depth", "cost_flops"]
+
+    def line(self, prediction: "Prediction") -> str:
+        """One line of csv. Writes the map."""
+        c, sure = prediction.configuration, [f"{value:.6g}" for value in prediction.confidences]
+        how = [c.tokens, c.width, c.depth, prediction.cost_flops]
+        return csv_line([path_cell(prediction.path), path_cell(self._map(prediction)), *sure, *how])
+
+    def record(self, prediction: "Prediction") -> dict[str, Any]:
+        """The same for JSON; the map is written by `line`."""
+        c = prediction.configuration
+        return {
+            "path": text(prediction.path),
+            "map": text(str(self.maps.last)) if self.maps else None,
+            **dict(zip(self.told, prediction.confidences, strict=True)),
+            "tokens": c.tokens,
+            "width": c.width,
+            "depth": c.depth,
+            "cost_flops": prediction.cost_flops,
+        }
+
+    def _map(self, prediction: "Prediction") -> str:
+        if self.maps is None or prediction.drawn is None:
+            return ""
+        return str(self.maps.write(prediction.path, prediction.drawn))
+
+
+def layout_of(
+    model: "AdaPerceiver",
+    top: int,
+    maps: Path | None,
+    pictures: Sequence[str],
+    *,
+    summary_only: bool,
+    overwrite: bool,
+) -> "Layout | MapLayout":
+    """How predictions are told; UsageError unless a dense model, and it alone, is told where maps go."""
+    from adapcli.errors import UsageError
+    from adapcli.evaluation.dense.tasks import dense_task
+    from adapcli.inference.maps import MapFolder, check_folder
+
+    task = model.config.task
+    if not model.config.is_dense:
+        if maps is not None:
+            raise UsageError(f"--maps: this checkpoint is for {task}", "it draws none")
+        return Layout(model.class_names, top)
+    told = dense_task(model.config, model.preprocessing.size).told
+    if maps is None:
+        if not summary_only:
+            raise UsageError(
+                f"this checkpoint is for {task}: where do its maps go?", "--maps DIR, or --summary"
+            )
+        return MapLayout(None, told)
+    check_folder(maps, pictures, overwrite=overwrite)
+    return MapLayout(MapFolder(maps, model), told)
 
 
 def csv_line(cells: Sequence[object]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from adapcli.errors import InfeasibleError, UsageError
-from adapcli.evaluation.outcomes import SIGNAL_NAMES, signals
+from adapcli.evaluation.readouts import ReadoutSignals
 from adapcli.inference.answers import Answers, Images, Indices, Piece, in_order, rows_of
 from adapcli.inference.execution import Run
 from adapcli.inference.positions import configuration_at
@@ -41,8 +41,8 @@ def run_anytime(
     batch: samples per step. max_in_flight: samples under way at once, by default what fits 1 GiB; with no
     more than `batch` the next are admitted only when all before are done. near: decisions with less slack
     are counted. A recalibration of the stopper's grid is applied to every readout. The model should be in
-    evaluation mode. Raises UsageError for a model without logits or a
-    stopper for another grid, InfeasibleError for a budget below the first readout.
+    evaluation mode. Raises UsageError for a model whose answers have no
+    signals or a stopper for another grid, InfeasibleError for a budget below the first readout.
     """
     run = AnytimeRun(
         model, x, stopper, batch=batch, max_in_flight=max_in_flight, max_flops=max_flops, near=near
@@ -69,7 +69,7 @@ class AnytimeRun(Run[Looks]):
     ) -> None:
         if max_flops is not None and math.isnan(max_flops):
             raise UsageError(f"max_flops {max_flops}: expected a number of FLOPs")
-        self.stopper, self.paths = stopper, Paths(model, stopper)
+        self.stopper, self.paths, self.signals = stopper, Paths(model, stopper), ReadoutSignals(model)
         self.recalibrations = Recalibrations.of(stopper.grid, model)
         self.budget, self.tolerance = np.inf if max_flops is None else max_flops, near
         self.near = self.over_budget = 0
@@ -110,9 +110,9 @@ class AnytimeRun(Run[Looks]):
     ) -> Iterator[Piece]:
         """Read out, decide, and part: those that stop are answered, the others wait for their next step."""
         output = session.readout()
-        assert output.logits is not None
-        seen = signals(output.logits).cpu().numpy()  # the one wait for the device in a step
-        looks = Looks.first(SIGNAL_NAMES, at, seen, cost) if before is None else before.then(at, seen, cost)
+        seen = self.signals(output).cpu().numpy()  # the one wait for the device in a step
+        names = self.signals.names
+        looks = Looks.first(names, at, seen, cost) if before is None else before.then(at, seen, cost)
         go_to = self._decide(looks, session.image_size)
         stops = np.flatnonzero(go_to == at)
         if len(stops):
@@ -149,9 +149,7 @@ class Paths:
     """The configurations that a stopper may lead a model to, by position in its grid, and what steps cost."""
 
     def __init__(self, model: AdaPerceiver, stopper: Stopper) -> None:
-        """UsageError for a model without logits, and for configurations that it cannot run."""
-        if not model.config.classifies:
-            raise UsageError(f"stopping rules need class logits; this is a {model.config.task} model")
+        """UsageError for configurations that the model cannot run."""
         self.config, self.own_flops, reachable = model.config, stopper.own_flops, stopper.reachable()
         self.look_flops: int = getattr(stopper, "look_flops", 0)
         self.first, self.side = reachable[0], model.preprocessing.size

@@ -10,11 +10,15 @@ from itertools import chain, islice
 from typing import Any, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adapcli.data.dataset import Skipped
 from adapcli.data.pictures import Picture
 from adapcli.errors import FileError, InfeasibleError, UsageError
+from adapcli.evaluation.dense.passes import MAP_BYTES, map_bytes
+from adapcli.evaluation.dense.task import DenseTask
+from adapcli.evaluation.dense.tasks import dense_task
 from adapcli.inference.answers import Piece
 from adapcli.inference.anytime import AnytimeRun
 from adapcli.inference.choosing import Choosing
@@ -29,6 +33,9 @@ from policies.live import Chooser, Stopper
 WINDOW, WINDOW_BATCHES = 4096, 64
 """Pictures that run without a pause, at least so many and so many batches: late steps stay full."""
 
+WINDOW_BYTES = 1 << 28
+"""Of maps that wait for those before them, at most; one batch may hold MAP_BYTES more."""
+
 T = TypeVar("T")
 
 How = Configuration | Stopper | Chooser
@@ -39,6 +46,9 @@ How = Configuration | Stopper | Chooser
 class Prediction:
     """A picture's answer. classes, confidences: the most likely ones, best first; of equals the lower number.
 
+    drawn: of a dense model its map in place of classes, (H, W) classes or metres of what the model saw;
+    confidences are then signals of the map, `DenseTask.told`.
+
     configuration: the one whose answer it is; cost_flops: everything executed for it, with features, the
     policy's own computation and every readout.
     """
@@ -48,6 +58,7 @@ class Prediction:
     confidences: tuple[float, ...]
     configuration: Configuration
     cost_flops: int
+    drawn: NDArray[Any] | None = None
 
 
 @dataclass
@@ -105,19 +116,23 @@ class Predictor:
 
         recalibrations: what a configuration's logits become; a policy brings its own.
 
-        Raises FileError for a model of another task than classification, and for features that pictures do
-        not have; UsageError for a `how` that the model cannot run and a `top` beyond its classes;
+        Raises FileError for a model that neither names classes nor draws maps, and for features that pictures
+        do not have; UsageError for a `how` that the model cannot run and a `top` beyond its classes;
         InfeasibleError for a budget below the configuration. A policy's budget shows when it runs.
         """
         _check(model, how, top)
         self.model, self.how, self.top, self.tally = model, how, top, Tally()
+        side, self._most_waiting = model.preprocessing.size, max(WINDOW // batch, WINDOW_BATCHES)
+        self._task = dense_task(model.config, side) if model.config.is_dense else None
+        if self._task is not None:
+            batch = max(1, min(batch, MAP_BYTES // map_bytes(model.config, (side, side))))
+            self._most_waiting = max(1, min(self._most_waiting, WINDOW_BYTES // (8 * batch * side**2)))
         self._limits: dict[str, Any] = {"batch": batch, "max_in_flight": max_in_flight}
         self._budget, self._dtype = max_flops, dtype
         self._images = self._stacked(pictures, min(batch, max_in_flight or batch))
         self._paths: deque[str] = deque()
         self._choosing: Choosing | None = None
         self._recalibrations = recalibrations
-        side = model.preprocessing.size
         if isinstance(how, Configuration):
             _check_budget(executed_flops(model.config, how, side), max_flops)
         elif not isinstance(how, Stopper):
@@ -126,9 +141,9 @@ class Predictor:
         self._deciding_flops = self._choosing.own_flops((side, side)) if self._choosing else 0
 
     def __iter__(self) -> Iterator[Prediction]:
-        began, batch = time.perf_counter(), self._limits["batch"]
+        began = time.perf_counter()
         while (first := next(self._images, None)) is not None:
-            window = chain([first], islice(self._images, max(WINDOW // batch, WINDOW_BATCHES) - 1))
+            window = chain([first], islice(self._images, self._most_waiting - 1))
             for prediction in self._window(window):
                 self.tally.seconds = time.perf_counter() - began
                 self.tally.add(prediction)
@@ -139,7 +154,7 @@ class Predictor:
         run, ready, number = self._run(images), dict[int, Prediction](), 0
         near, over = self.tally.near, self.tally.over_budget
         for piece in _each_within(partial(autocast, self.model.device, self._dtype), iter(run)):
-            ready.update(self._predictions(piece))
+            ready.update(self._predictions(piece) if self._task is None else self._maps(piece, self._task))
             if isinstance(run, AnytimeRun):
                 self.tally.near, self.tally.over_budget = near + run.near, over + run.over_budget
             while number in ready:
@@ -172,6 +187,20 @@ class Predictor:
             number, found, sure, cost, configuration = row
             yield number, Prediction("", tuple(found), tuple(sure), configuration, cost)
 
+    def _maps(self, piece: Piece, task: DenseTask) -> Iterator[tuple[int, Prediction]]:
+        """Each map with its place in the window; its path is not known here."""
+        assert piece.output.maps is not None
+        assert piece.output.coarse is not None
+        answers = task.answers(piece.output.maps)
+        small = answers.to(torch.int32) if not answers.is_floating_point() else answers.float()
+        shown = [task.signal_names.index(name) for name in task.told]
+        sure = task.signals(piece.output.coarse)[:, shown].tolist()
+        columns = (piece.index.tolist(), sure, piece.configurations, piece.cost_flops + self._deciding_flops)
+        for drawn, (number, told, c, cost) in zip(
+            small.cpu().numpy(), zip(*columns, strict=True), strict=True
+        ):
+            yield number, Prediction("", (), tuple(told), c, int(cost), drawn)
+
     def _stacked(self, pictures: Iterable[Picture], size: int) -> Iterator[Tensor]:
         """Readable pictures, `size` at a time; their paths wait for their answers."""
         images: list[Tensor] = []
@@ -199,9 +228,11 @@ class Predictor:
 
 def _check(model: AdaPerceiver, how: object, top: int) -> None:
     config = model.config
-    if not config.classifies:
-        raise FileError(f"this checkpoint is for {config.task}", "predict tells classes so far")
-    if not 1 <= top <= (config.num_classes or 0):
+    if not (config.classifies or config.is_dense):
+        raise FileError(f"this checkpoint is for {config.task}", "predict tells classes and draws maps")
+    if config.is_dense and top > 1:
+        raise UsageError(f"top {top}: a {config.task} model draws maps")
+    if config.classifies and not 1 <= top <= (config.num_classes or 0):
         raise UsageError(f"top {top}: expected 1 to {config.num_classes}, the model's classes")
     if isinstance(how, Configuration):
         config.check(how)

@@ -54,6 +54,7 @@ class Depth(DenseTask):
         "roughness",
         "mean_depth",
     )
+    told = ("mean_sharpness", "mean_depth")
     score_name = "delta_1"
     metric_columns = ("known_pixels", "close_pixels", "squared_error", "relative_error")
     metrics_dtype = "float32"

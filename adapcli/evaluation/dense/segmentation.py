@@ -55,6 +55,7 @@ class Segmentation(DenseTask):
         "least_confidence",
         "boundary_share",
     )
+    told = ("mean_confidence", "least_confidence")
     score_name = "image IoU"
 
     def __init__(self, classes: int, pixels: int) -> None:

@@ -11,9 +11,11 @@ class DenseTask(ABC):
     """From maps to answers, scores, signals and metrics. n images, S signals, M summed columns.
 
     metric_columns, dataset_metrics, metrics_dtype: what a table keeps for the metrics of a whole data set.
-    score_name: what the score per sample is.
+    score_name: what the score per sample is; told: signals that a user is told of each map, the first of
+    which tells how sure it is.
     """
 
+    told: tuple[str, ...]
     signal_names: tuple[str, ...]
     score_name: str
     metric_columns: tuple[str, ...]
