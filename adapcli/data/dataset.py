@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from adapcli.data.dense import is_dense
 from adapcli.data.splitting import WAYS, Splitting
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
@@ -72,11 +73,13 @@ def open_dataset(
     class_names: Sequence[str] | None = None,
     split_by: str = "auto",
     task: Task = "classification",
+    depth_scale: float | None = None,
 ) -> Dataset:
     """Open one split of `digits` or `folder:PATH`, at most `limit` samples of it.
 
     task: what a model is for decides what its targets are: masks for segmentation, maps of metres for depth,
-    a class per picture for all others.
+    a class per picture for all others. depth_scale: values per metre of a folder's depth maps, in place of
+    what the folder says, or 1000.
     seed: draws other scenes, or splits a folder otherwise. class_names: the model's classes; a folder's are
     then numbered as the model numbers them. split_by: how a folder's pictures are shared out, as
     `Splitting.parse` reads it; of `digits`, whose scenes are endless, F:T:C:E asks for as many of each.
@@ -92,6 +95,20 @@ def open_dataset(
 
         size = _digits_sizes(split_by)[split]
         return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed, task=task)
+    if is_dense(task):
+        from adapcli.data.dense_folder import DenseDataset, folder_of
+
+        return DenseDataset(
+            folder_of(name, task),
+            split,
+            preprocessing,
+            task=task,
+            limit=limit,
+            seed=seed,
+            class_names=class_names,
+            split_by=split_by,
+            depth_scale=depth_scale,
+        )
     from adapcli.data.catalogue import open_catalogue
     from adapcli.data.folder import PictureDataset
 

@@ -47,14 +47,14 @@ def read_image(file: Path | bytes, mode: str) -> Image.Image:
     16-bit grey is scaled, not clipped; transparency is dropped, as the usual loaders do.
     Raises UnreadableImageError. Call it inside `no_warnings`.
     """
-    with _opened(file) as image:
+    with opened(file) as image:
         return upright(image, mode)
 
 
 def check_image(file: Path | bytes, mode: str) -> str:
     """The reason why `read_image` would fail, or "". JPEG is decoded at reduced size, which is quicker."""
     try:
-        with _opened(file) as image:
+        with opened(file) as image:
             image.draft(mode, (32, 32))
             upright(image, mode)
     except UnreadableImageError as error:
@@ -64,12 +64,12 @@ def check_image(file: Path | bytes, mode: str) -> str:
 
 def is_grey(file: Path | bytes) -> bool:
     """Whether a picture has no colour, by its mode alone. Raises UnreadableImageError."""
-    with _opened(file) as image:
+    with opened(file) as image:
         return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
 
 
 @contextmanager
-def _opened(file: Path | bytes) -> Iterator[Image.Image]:
+def opened(file: Path | bytes) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong until the block ends becomes UnreadableImageError."""
     try:
         with Image.open(_checked(file), formats=formats()) as image:

@@ -1,9 +1,10 @@
 """From a picture to the model's input: resize, crop, normalise, as torchvision's evaluation transforms do."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from adapcli.errors import UsageError
@@ -30,10 +31,25 @@ def preprocess(image: "Image", preprocessing: Preprocessing) -> Tensor:
     The shorter side is resized to `resize` (antialiased), the central `size` x `size` pixels are kept.
     For ImageNet as published: resize 256, bilinear; crop 224; CLIP mean and standard deviation.
     """
-    resized = _resize_shorter(_cut_strip(image), preprocessing)
-    pixels = np.array(_crop_centre(resized, preprocessing.size))
+    pixels = _framed(image, preprocessing, preprocessing.interpolation)
     channels = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
     return normalise(channels.float().div(255)[None], preprocessing)[0]
+
+
+def preprocess_target(values: NDArray[Any], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Classes or metres (H, W) -> (size, size), framed as `preprocess` frames a picture of the same size.
+
+    Every value is the nearest one that was there.
+    """
+    from PIL import Image
+
+    return _framed(Image.fromarray(values.astype(np.float32)), preprocessing, "nearest")
+
+
+def _framed(image: "Image", preprocessing: Preprocessing, interpolation: str) -> NDArray[Any]:
+    """Resized and cropped."""
+    resized = _resize_shorter(_cut_strip(image), preprocessing.resize, interpolation)
+    return np.array(_crop_centre(resized, preprocessing.size))
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -63,14 +79,13 @@ def _cut_strip(image: "Image") -> "Image":
     return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
 
 
-def _resize_shorter(image: "Image", preprocessing: Preprocessing) -> "Image":
+def _resize_shorter(image: "Image", shorter: int, interpolation: str) -> "Image":
     from PIL.Image import Resampling
 
-    filters = {"bilinear": Resampling.BILINEAR, "bicubic": Resampling.BICUBIC}
     short = min(image.size)
     # The longer side is rounded down, as torchvision does.
-    width, height = (int(preprocessing.resize * side / short) for side in image.size)
-    return image.resize((width, height), filters[preprocessing.interpolation])
+    width, height = (int(shorter * side / short) for side in image.size)
+    return image.resize((width, height), Resampling[interpolation.upper()])
 
 
 def _crop_centre(image: "Image", size: int) -> "Image":

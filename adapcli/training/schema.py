@@ -172,7 +172,8 @@ class Teacher(Strict):
 
 
 class Recipe(Strict):
-    """One training run. `model` holds fields of ModelConfig; `data`: digits, or folder:PATH.
+    """One training run. `model` holds fields of ModelConfig; `data`: digits, or folder:PATH; depth_scale:
+    values per metre of its depth maps (default: what the folder says, or 1000).
 
     batch: samples per forward pass; accumulate: passes per step. start: a checkpoint to begin with, whose
     architecture `model` then changes, or `packaged`; train: beginnings of the names of the parameters that
@@ -184,6 +185,7 @@ class Recipe(Strict):
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Annotated[str, AfterValidator(_data)] = "digits"
+    depth_scale: Annotated[float, Field(gt=0, le=1e6)] | None = None
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
     model: dict[str, Any] = {}

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
-from adapcli.data.dataset import FOLDER, Dataset, open_dataset
+from adapcli.data.dataset import FOLDER, Batch, Dataset, open_dataset
+from adapcli.data.dense import is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.listing import Entry, list_folder
 from adapcli.data.scenes import SceneSpec
@@ -18,6 +19,17 @@ from adapcli.training.schema import Recipe
 
 # Mean and deviation of scene pixels, rounded: part of the checkpoint, so any values near them would do.
 PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
+
+
+class Batches(Protocol):
+    """Training samples by the number of their batch. rows: of each batch; skipped: what cannot be read."""
+
+    rows: range
+    skipped: dict[str, str]
+
+    def batch(self, number: int) -> Batch:
+        """See loop.Feed."""
+        ...
 
 
 class Source(Protocol):
@@ -37,9 +49,7 @@ class Source(Protocol):
         """For a new model of images of `size` pixels a side."""
         ...
 
-    def feed(
-        self, recipe: Recipe, preprocessing: Preprocessing
-    ) -> AbstractContextManager[Endless] | AbstractContextManager[Shuffled]:
+    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager["Batches"]:
         """Training batches while the context lasts."""
         ...
 
@@ -140,6 +150,11 @@ def _names_and_sizes(entries: Sequence[Entry]) -> str:
 
 def open_source(recipe: Recipe) -> Source:
     """The data that a recipe names, with the targets of its task. FileError if they are not there."""
+    if recipe.data.startswith(FOLDER) and is_dense(recipe.task):
+        from adapcli.training.dense_source import PairedPictures
+
+        root, classes = Path(recipe.data.removeprefix(FOLDER)).expanduser(), recipe.model.get("num_classes")
+        return PairedPictures(root, recipe.task, classes, recipe.depth_scale)
     if recipe.data.startswith(FOLDER):
         return Pictures(Path(recipe.data.removeprefix(FOLDER)).expanduser())
     return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)), recipe.task)

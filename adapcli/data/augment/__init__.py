@@ -48,19 +48,30 @@ class Augmentation:
     def __call__(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Normalised images (B, C, H, W) and labels (B,) of batch `number` -> the same, augmented.
 
-        With mixup or cutmix, labels become shares of classes (B, K) that sum to 1.
+        With mixup or cutmix, labels become shares of classes (B, K) that sum to 1. Labels that are maps
+        (B, H, W), classes or metres, move with their pixels; for them, neither those two nor randaugment.
         """
         rng = np.random.default_rng([self.seed, number, STREAM])
-        if self.crop < 1:
-            images = geometry.resized_crop(images, self.crop, rng)
-        if self.flip:
-            images = geometry.flip(images, self.flip, rng)
+        images, labels = self._moved(images, labels, rng)
         if self.colour or self.randaugment:
             images = self._in_pixels(images, rng)
         if self.erasing:
             images = mixing.erase(images, self.erasing, rng)
         if self.mixup or self.cutmix:
             return mixing.mix(images, labels, self.num_classes, self.mixup, self.cutmix, rng)
+        return images, labels
+
+    def _moved(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Cropped and mirrored."""
+        maps = labels.ndim == 3
+        if self.crop < 1:
+            rows = geometry.crops(len(images), self.crop, rng)
+            images = geometry.warp(images, rows, padding="border")
+            labels = geometry.cropped_maps(labels, rows) if maps else labels
+        if self.flip:
+            chosen = geometry.chosen_ones(len(images), self.flip, rng)
+            images = geometry.mirrored(images, chosen)
+            labels = geometry.mirrored(labels, chosen) if maps else labels
         return images, labels
 
     def _in_pixels(self, images: Tensor, rng: np.random.Generator) -> Tensor:

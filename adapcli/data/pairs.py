@@ -1,0 +1,197 @@
+"""Folders of pictures with a mask or a depth map each: which file belongs to which, and what they hold.
+
+Layouts, found by what is there (PART: train, val, test or the like):
+
+    images/NAME.jpg            masks/NAME.png             classes from 0, 255 is not scored
+    images/PART/NAME.jpg       masks/PART/NAME.png
+    PART/images/NAME.jpg       PART/masks/NAME.png
+    images/training/NAME.jpg   annotations/training/...   ADE20K: classes from 1, 0 is not scored
+    rgb/NAME.png               depth/NAME.png             NYUv2: 16 bits, 1000 a metre, 0 is unknown
+
+image, images and rgb mean the same; so do mask, masks and labels; and depth and depths. Names may differ by
+their ending, and by rgb_, img_, depth_ and the like before or behind them. `dataset.json` in the folder may
+say `class_names`, the value that is not scored (`ignore`), and `depth_scale` (values a metre).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapcli.data.dense import IGNORE
+from adapcli.data.entries import Catalogue, content_key
+from adapcli.data.images import suffixes
+from adapcli.data.listing import FileEntry, files_in, readable_name
+from adapcli.data.parts import PART_NAMES
+from adapcli.errors import FileError
+from adapcli.model.config import Task
+from policies.files import read_json
+
+PICTURES = ("images", "image", "rgb")
+ADE20K = "annotations"
+TARGETS = {
+    "segmentation": ("masks", "mask", "labels", ADE20K),
+    "depth": ("depths", "depth"),
+}
+ADE20K_CLASSES, ADE20K_NAMES = 150, "objectInfo150.txt"
+DEPTH_SCALE = 1000.0
+DESCRIPTION = "dataset.json"
+_AROUND = re.compile(r"^(?:sync_)?(?:rgb|image|img|depth|mask|label)_|_(?:rgb|image|img|depth|mask|labels?)$")
+
+
+@dataclass(frozen=True)
+class PairEntry(FileEntry):
+    """A picture and the file of its target. Its name is the picture's path in the data folder."""
+
+    target: Path
+
+    def key(self) -> str:
+        """Of the picture's content: the same picture falls into the same split, whatever its target."""
+        return content_key(self.path)
+
+    def mark(self) -> str:
+        """Both sizes."""
+        return f"{self.path.stat().st_size} {self.target.stat().st_size}"
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How values of the files become targets.
+
+    first: the value of class 0; ignore: the value that is not scored; scale: values per metre.
+    """
+
+    first: int = 0
+    ignore: int = IGNORE
+    scale: float = DEPTH_SCALE
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A folder of pairs. class_names: of the masks, None if nothing tells them."""
+
+    catalogue: Catalogue
+    coding: Coding
+    class_names: tuple[str, ...] | None
+
+
+def list_pairs(root: Path, task: Task, depth_scale: float | None = None) -> Pairs:
+    """The pairs of every part of a folder, by what is there. None is decoded.
+
+    FileError: no such folder, no layout that is known, no pictures, a picture without its target,
+    a `dataset.json` that says something else.
+    """
+    if not root.is_dir():
+        what = "a file, not a folder" if root.exists() else "no such folder"
+        raise FileError(f"{root}: {what}", f"expected images/ and {TARGETS[task][0]}/")
+    told = _description(root)
+    folders = _folders(root, task)
+    parts = {part: _pairs(root, *pair) for part, pair in folders.items()}
+    if not any(parts.values()):
+        raise FileError(f"{root}: no pictures found in {next(iter(folders.values()))[0]}")
+    ade = any(target.name == ADE20K or target.parent.name == ADE20K for _, target in folders.values())
+    names = told.get("class_names") or (_ade20k_names(root) if ade else None)
+    coding = Coding(
+        first=1 if ade else 0,
+        ignore=told.get("ignore", 0 if ade else IGNORE),
+        scale=float(depth_scale or told.get("depth_scale", DEPTH_SCALE)),
+    )
+    catalogue = Catalogue("folder", str(root), {part: found for part, found in parts.items() if found}, ())
+    return Pairs(catalogue, coding, None if names is None else tuple(names))
+
+
+def _folders(root: Path, task: Task) -> dict[str, tuple[Path, Path]]:
+    """By part, the folder of pictures and that of targets."""
+    here = _both(root, task)
+    if here is not None:
+        inner = _parts(here[0])
+        return {part: (here[0] / name, here[1] / name) for part, name in inner.items()} or {"all": here}
+    found = {part: _both(root / name, task) for part, name in _parts(root).items()}
+    parts = {part: both for part, both in found.items() if both is not None}
+    if not parts:
+        targets = " or ".join(TARGETS[task])
+        raise FileError(
+            f"{root}: no folders of pictures and {'masks' if task == 'segmentation' else 'depth maps'}",
+            f"looked for {' or '.join(PICTURES)} beside {targets}, here and in train, val and test",
+        )
+    return parts
+
+
+def _both(folder: Path, task: Task) -> tuple[Path, Path] | None:
+    pictures = [folder / name for name in PICTURES if (folder / name).is_dir()]
+    targets = [folder / name for name in TARGETS[task] if (folder / name).is_dir()]
+    return (pictures[0], targets[0]) if pictures and targets else None
+
+
+def _parts(folder: Path) -> dict[str, str]:
+    """Names of subfolders that are parts, by part; of several, the first in order of name."""
+    names = sorted((child.name for child in folder.iterdir() if child.is_dir()), reverse=True)
+    return {PART_NAMES[name.lower()]: name for name in names if name.lower() in PART_NAMES}
+
+
+def _pairs(root: Path, pictures: Path, targets: Path) -> list[PairEntry]:
+    if not targets.is_dir():
+        raise FileError(f"{targets}: no such folder", f"beside {pictures}")
+    known = {_name(path, targets): path for path in files_in(targets) if _is_picture(path)}
+    found = [path for path in files_in(pictures) if _is_picture(path)]
+    alone = [path for path in found if _name(path, pictures) not in known]
+    if alone:
+        raise FileError(
+            f"{alone[0]}: has no {targets.name.rstrip('s')}, and {len(alone) - 1} more of {len(found)}",
+            f"looked for {targets / _name(alone[0], pictures)}.png",
+        )
+    return [
+        PairEntry(readable_name(path.relative_to(root)), "", path, known[_name(path, pictures)])
+        for path in found
+    ]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in suffixes()
+
+
+def _name(path: Path, folder: Path) -> str:
+    """What a picture and its target have in common."""
+    return str(path.relative_to(folder).with_name(_AROUND.sub("", path.stem)))
+
+
+def _ade20k_names(root: Path) -> list[str]:
+    """Of the 150 classes; the first synonym of each, where the list that comes with the data is there."""
+    path = root / ADE20K_NAMES
+    plain = [str(number) for number in range(1, ADE20K_CLASSES + 1)]
+    if not path.is_file() or path.stat().st_size > 1 << 20:
+        return plain
+    lines = path.read_text("utf-8", "replace").splitlines()[1:]
+    names = [line.rstrip().rpartition("\t")[2].split(",")[0].strip() for line in lines if line.strip()]
+    return names if len(names) == ADE20K_CLASSES == len(set(names)) else plain
+
+
+def _description(root: Path) -> Mapping[str, Any]:
+    """What `dataset.json` says, checked; nothing without one."""
+    path = root / DESCRIPTION
+    if not path.is_file():
+        return {}
+    told: Any = read_json(path)
+    if not isinstance(told, dict):
+        raise FileError(f"{path}: expected an object with fields")
+    checks = {"class_names": _are_names, "ignore": _is_value, "depth_scale": _is_scale}
+    for key, value in told.items():
+        if key not in checks:
+            raise FileError(f"{path}: {str(key)[:80]}: unknown key", f"one of {', '.join(checks)}")
+        if not checks[key](value):
+            raise FileError(f"{path}: {key}: not usable")
+    return told
+
+
+def _are_names(value: object) -> bool:
+    names = value if isinstance(value, list) else []
+    return 2 <= len(names) <= 65_535 and all(isinstance(name, str) for name in names)
+
+
+def _is_value(value: object) -> bool:
+    return type(value) is int and 0 <= value <= 65_535
+
+
+def _is_scale(value: object) -> bool:
+    return type(value) in (int, float) and 0 < float(value) < float("inf")  # type: ignore[arg-type]
