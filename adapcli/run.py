@@ -3,7 +3,8 @@
 run.json                    checkpoint, data, seeds, and every command with its versions, time and duration
 table/                      the outcome table (`adap sweep`), with latencies (`adap bench`)
 search/                     search.json, front.csv (`adap search`)
-policies/NAME/              policy.json, policy.safetensors, evaluation.json (`adap train-policy`)
+policies/NAME/              policy.json, policy.safetensors, evaluation.json, curve.csv (`adap train-policy`)
+field/                      field.json, field.csv, members/: all kinds compared (`train-policy --algo all`)
 bench/                      bench.json: latency and memory on this machine (`adap bench`)
 train/                      model.pt, metrics.jsonl, curves.png, state.pt, heartbeat.json (`adap train`)
 diagnosis/                  diagnosis.json: failure signatures of a checkpoint (`adap diagnose`)
@@ -33,6 +34,7 @@ PIECES = {
     "table": ("outcome table", "sweep"),
     "search": ("search result", "search"),
     "policies": ("policy", "train-policy"),
+    "field": ("field of policies", "train-policy --algo all"),
     "bench": ("bench", "bench"),
     "train": ("training run", "train"),
     "diagnosis": ("diagnosis", "diagnose"),
@@ -70,6 +72,11 @@ class Run:
     def policies(self) -> Path:
         """Folder of the policies, one sub-folder each."""
         return self.folder / "policies"
+
+    @property
+    def field(self) -> Path:
+        """Folder of the field of policies."""
+        return self.folder / "field"
 
     @property
     def bench(self) -> Path:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands import guarantees, keeping
-from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, RunFolder, Seed, whole
+from adapcli.commands import guarantees, keeping, policy_field
+from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, Resume, RunFolder, Seed, whole
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
 
@@ -33,7 +33,7 @@ Algo = Annotated[
     typer.Option(
         "--algo",
         metavar="NAME",
-        help="gate, path, one-threshold, threshold, supervised, linear, knn, "
+        help="all, gate, path, one-threshold, threshold, supervised, linear, knn, "
         "ppo, a2c, dqn, reinforce, static or random.",
     ),
 ]
@@ -82,11 +82,16 @@ def train_policy(
     actions: ActionsOption = None,
     env: Env = None,
     seed: Seed = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", parser=whole(1, 100), metavar="N", help="Of learning by trial (all)."),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Name in the run.", show_default="the algorithm"),
     ] = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     run: RunFolder = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -96,7 +101,8 @@ def train_policy(
     Trains on the fit samples, chooses on the tune samples and reports on the test samples, all costs of the
     policy included. Give one of --flops-target, --lambda and --max-drop (by default 0.01); it is met on the
     tune samples, and a warning tells when it is not on the test samples. With --confidence the drop is
-    guaranteed: the calibration samples certify it, or nothing is written (exit code 5).
+    guaranteed: the calibration samples certify it, or nothing is written (exit code 5). --algo all trains
+    every kind, compares them and recommends one; with --resume, those that are done are not trained again.
     """
     import policies
     from adapcli.run import Run
@@ -108,9 +114,14 @@ def train_policy(
     _one_of(*goal.values())
     promise = guarantees.asked(goal, confidence, same_answer, best_effort)
     console, folder = Console(json=json, quiet=quiet), Run.open(run)
+    if algo == "all":
+        given = {"target": aim, "actions": actions, "env": env, "name": name}
+        asked = policy_field.request_of(goal, promise, best_effort, timesteps, **given)
+        every = range(seed, seed + (seeds or 1))
+        return policy_field.train_all(console, folder, asked, every, overwrite=overwrite, resume=resume)
     name = base.check_name(name or registry.default_name(algo, env))
     options = _options_of(algo, env, target=aim, timesteps=timesteps, actions=actions, seed=seed, name=name)
-    options |= {"promise": promise, "best_effort": best_effort}
+    options |= {"promise": promise, "best_effort": best_effort, "seeds": seeds}
     table = OutcomeTable.load(folder.require("table"))
     target = folder.claim("policies", name, overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
