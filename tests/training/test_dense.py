@@ -167,7 +167,7 @@ def test_all_readouts_of_a_pass_equal_separate_runs(task, readouts):
     model.zero_grad()
     expected = separately(model, x, targets, chosen, loss, readouts)
     expected.backward()
-    assert float(losses.total) == pytest.approx(float(expected), rel=1e-5)
+    assert losses.total.item() == pytest.approx(expected.item(), rel=1e-5)
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
@@ -191,4 +191,4 @@ def test_classifiers_read_out_drawn_blocks_too():
         weight * cross_entropy(answer, targets.labels)
         for weight, answer in zip((0.25, 0.75), answers, strict=True)
     )
-    assert float(found.depth) == pytest.approx(float(expected), rel=1e-5)
+    assert found.depth.item() == pytest.approx(expected.item(), rel=1e-5)
