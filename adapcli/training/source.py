@@ -2,19 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from adapcli.data.catalogue import open_catalogue
 from adapcli.data.dataset import FOLDER, Batch, Dataset, open_dataset
 from adapcli.data.dense import is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
-from adapcli.data.listing import Entry, list_folder
+from adapcli.data.entries import Entry
+from adapcli.data.folder import number, part_for
 from adapcli.data.scenes import SceneSpec
 from adapcli.errors import FileError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
-from adapcli.training.feed import Endless, Shuffled, channels_of
+from adapcli.training.feed import Endless, Labelled, Shuffled, channels_of
 from adapcli.training.schema import Recipe
 
 # Mean and deviation of scene pixels, rounded: part of the checkpoint, so any values near them would do.
@@ -49,8 +51,10 @@ class Source(Protocol):
         """For a new model of images of `size` pixels a side."""
         ...
 
-    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager["Batches"]:
-        """Training batches while the context lasts."""
+    def feed(
+        self, recipe: Recipe, preprocessing: Preprocessing, *, workers: int = 0
+    ) -> AbstractContextManager["Batches"]:
+        """Training batches while the context lasts; `workers` processes read them ahead."""
         ...
 
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
@@ -71,13 +75,13 @@ class Scenes:
         """See Source."""
         return Preprocessing(size, size, (PIXEL_MEAN,) * channels, (PIXEL_STD,) * channels)
 
-    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Endless]:
+    def feed(self, recipe: Recipe, preprocessing: Preprocessing, *, workers: int = 0) -> Endless:
         """See Source."""
         size = recipe.total_steps * recipe.accumulate * recipe.batch
         scenes = DigitsDataset(
             "train", preprocessing, size=size, spec=self.spec, seed=recipe.seed, task=self.task
         )
-        return nullcontext(Endless(scenes, recipe.batch))
+        return Endless(scenes, recipe.batch, workers=workers)
 
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
@@ -85,31 +89,32 @@ class Scenes:
 
 
 class Pictures:
-    """A folder with folders train, val and test (or one of these two) of pictures, a subfolder per class."""
+    """Pictures with classes, in parts train, val and test (or one of these two); `data` as opened by name."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, data: str) -> None:
         self.task: Task = "classification"
-        parts, self.class_names = list_folder(root)
-        if "train" not in parts:
-            raise FileError(f"{root}: no folder 'train' in it", "expected folders train, val and test")
-        self.root, self._entries = root, parts["train"]
+        catalogue = open_catalogue(data)
+        self.class_names, self._labels = number(catalogue, None)
+        self.name, self._entries = catalogue.name, catalogue.parts[part_for(catalogue, "train")]
         self.channels = channels_of(self._entries)
         self.samples: int | None = len(self._entries)
-        self.fingerprint = _names_and_sizes(self._entries)
+        self.fingerprint = _names_and_marks(self._entries)
 
     def preprocessing(self, size: int, channels: int) -> Preprocessing:
         """See Source."""
         return Preprocessing.published(size, channels)
 
-    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Shuffled]:
+    def feed(
+        self, recipe: Recipe, preprocessing: Preprocessing, *, workers: int = 0
+    ) -> AbstractContextManager[Batches]:
         """See Source."""
-        labels = {name: number for number, name in enumerate(self.class_names)}
-        return Shuffled(self._entries, labels, preprocessing, size=recipe.batch, seed=recipe.seed)
+        load = Labelled(self._labels, preprocessing)
+        return Shuffled(self._entries, load, size=recipe.batch, seed=recipe.seed, workers=workers)
 
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
         return open_dataset(
-            f"{FOLDER}{self.root}",
+            self.name,
             split=name,
             preprocessing=preprocessing,
             limit=size,
@@ -130,7 +135,7 @@ class Unseen:
         """See Source."""
         return Preprocessing.published(size, channels)
 
-    def feed(self, recipe: Recipe, preprocessing: Preprocessing) -> AbstractContextManager[Endless]:
+    def feed(self, recipe: Recipe, preprocessing: Preprocessing, *, workers: int = 0) -> Endless:
         """FileError: there are none."""
         raise FileError(f"{recipe.data}: not there")
 
@@ -139,11 +144,11 @@ class Unseen:
         raise FileError(f"split {name}: not there")
 
 
-def _names_and_sizes(entries: Sequence[Entry]) -> str:
+def _names_and_marks(entries: Sequence[Entry]) -> str:
     """Cheap enough for millions of pictures, whose content is read once an epoch anyway."""
     digest = hashlib.sha256()
     for entry in entries:
-        line = f"{entry.label} {entry.name} {entry.path.stat().st_size}\n"
+        line = f"{entry.label} {entry.name} {entry.mark()}\n"
         digest.update(line.encode("utf-8", "backslashreplace"))
     return digest.hexdigest()[:16]
 
@@ -155,6 +160,6 @@ def open_source(recipe: Recipe) -> Source:
 
         root, classes = Path(recipe.data.removeprefix(FOLDER)).expanduser(), recipe.model.get("num_classes")
         return PairedPictures(root, recipe.task, classes, recipe.depth_scale)
-    if recipe.data.startswith(FOLDER):
-        return Pictures(Path(recipe.data.removeprefix(FOLDER)).expanduser())
+    if recipe.data != "digits":
+        return Pictures(recipe.data)
     return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)), recipe.task)

@@ -102,7 +102,7 @@ def test_channels_are_the_pictures_own(tmp_path: Path, mode: str, channels: int)
             Image.fromarray(np.zeros((32, 32), np.uint16)).save(path)
     else:
         made(tmp_path, mode=mode)
-    assert Pictures(tmp_path).channels == channels
+    assert Pictures(f"folder:{tmp_path}").channels == channels
 
 
 def test_a_folder_without_training_pictures_is_refused(tmp_path: Path):
