@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from adapcli.distributed.group import ALONE, Group
+from adapcli.distributed.parts import in_full
 from adapcli.errors import UsageError
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.losses import Targets
@@ -103,6 +105,39 @@ class Replicas(Engine):
         return model.config.task == "classification" and judges and whole
 
 
+class Shards(Engine):
+    """FSDP2: weights, gradients and moments in parts; the averaged weights stay whole in every process.
+
+    A block's weights are gathered when it runs, those outside blocks for the whole pass.
+    """
+
+    survives = False
+
+    def begin(self, model: AdaPerceiver) -> None:
+        """See Engine."""
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        with self.group.exchanging():
+            mesh = init_device_mesh(model.device.type, (self.group.size,))
+            for block in model.blocks:
+                fully_shard(block, mesh=mesh)
+            step = _Step(model)
+            fully_shard(step, mesh=mesh)
+        self._step = step
+
+    @contextmanager
+    def gradients(self, *, last: bool) -> Iterator[None]:
+        """See Engine."""
+        with self.group.exchanging():
+            yield
+
+    def whole(self, state: Any) -> Any:
+        """See Engine."""
+        with self.group.exchanging():
+            return tree_map(in_full, state)
+
+
 def open_engine(recipe: Recipe, group: Group, parallel: str) -> Engine:
     """The engine for a group. UsageError for what only several processes can do, or cannot."""
     group.rows(recipe.batch)
@@ -113,4 +148,11 @@ def open_engine(recipe: Recipe, group: Group, parallel: str) -> Engine:
                 "start with torchrun --nproc-per-node N -m adapcli train ...",
             )
         return Engine(recipe)
-    return Replicas(recipe, group)
+    if parallel == "ddp":
+        return Replicas(recipe, group)
+    if recipe.optimiser.name != "adamw":
+        raise UsageError(
+            f"--parallel fsdp: optimiser {recipe.optimiser.name} needs whole matrices",
+            "use --parallel ddp, or --set optimiser.name=adamw",
+        )
+    return Shards(recipe, group)

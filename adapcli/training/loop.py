@@ -6,7 +6,8 @@ resumed run needs only weights, optimiser and step number to be equal to an unin
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from torch import Tensor
 from adapcli.data.dataset import Batch
 from adapcli.distributed.group import ALONE, Group
 from adapcli.distributed.launch import LostError
+from adapcli.distributed.parts import in_parts
 from adapcli.errors import AdapError, FileError
 from adapcli.model.checkpoint import save
 from adapcli.model.perceiver import AdaPerceiver
@@ -101,10 +103,13 @@ class Trainer:
         begun = time.monotonic() - self.seconds
         with Interruptions() as interruptions:
             while self.step < self.recipe.total_steps:
-                self.recent.append(self._step_together())
+                with self._surviving():
+                    self.recent.append(self._one_step())
                 self.seconds = time.monotonic() - begun
                 self._keep_up(self.recent)
-                if asked := self.group.largest(interruptions.asked or 0):
+                with self._surviving():
+                    asked = self.group.largest(interruptions.asked or 0)
+                if asked:
                     self._save()
                     self.heartbeat.write("interrupted")
                     interruptions.act(asked)
@@ -123,10 +128,11 @@ class Trainer:
             (self.folder / name).unlink(missing_ok=True)
         self.journal.truncate(0)
 
-    def _step_together(self) -> dict[str, float]:
-        """A step; if another process ends meanwhile, the state before it, still whole, is saved."""
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Where another process may end: the state after the last whole step is then saved."""
         try:
-            return self._one_step()
+            yield
         except LostError as error:
             if self.engine.survives and self.group.first:
                 self._save()
@@ -143,7 +149,8 @@ class Trainer:
             for name, value in self._backward(stage, number, last=number == numbers[-1]).items():
                 sums[name] = sums.get(name, 0.0) + value / n
         try:
-            sums["gradient_norm"] = self.optimisation.step()
+            with self.group.exchanging():
+                sums["gradient_norm"] = self.optimisation.step()
         except AdapError as error:
             raise self._stopped(error.message) from error
         return sums
@@ -175,6 +182,11 @@ class Trainer:
                 (losses.total * share / recipe.accumulate * mine).backward()  # type: ignore[no-untyped-call]
             sums = {name: sums.get(name, 0.0) + share * value for name, value in values.items()}
         return sums
+
+    def _as_held(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Whole weights in parts where the model is; what is of no model is left for torch to refuse."""
+        held = self.model.state_dict()
+        return {name: in_parts(value, held.get(name, value)) for name, value in weights.items()}
 
     def _values(self, losses: Losses) -> dict[str, float]:
         """The losses as numbers: means over the samples of all processes."""
@@ -216,7 +228,8 @@ class Trainer:
 
     def _finite(self) -> bool:
         """Whether all weights are numbers, those trained and their averages."""
-        tensors = [*self.model.state_dict().values(), *self.optimisation.averaged.state_dict().values()]
+        held = self.engine.whole(self.model.state_dict())
+        tensors = [*held.values(), *self.optimisation.averaged.state_dict().values()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
     def _keep_up(self, recent: list[dict[str, float]]) -> None:
@@ -268,7 +281,7 @@ class Trainer:
                 "start anew with --overwrite",
             )
         try:
-            self.model.load_state_dict(state.parts["model"])
+            self.model.load_state_dict(self._as_held(state.parts["model"]))
             self.optimisation.load_state_dict(state.parts["optimisation"])
             self.seconds = float(state.parts["seconds"])
             self.recent = [dict(losses) for losses in state.parts["recent"]]

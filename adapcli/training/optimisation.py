@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
+from adapcli.distributed.parts import WholeParameters, in_full, in_parts
 from adapcli.errors import AdapError, UnavailableError
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.schema import Optimiser, Recipe
@@ -54,14 +55,14 @@ class Optimisation:
 
     def step(self) -> float:
         """Clip, step and average; the gradients' norm. AdapError if it is no number: nothing is changed."""
-        norm = float(nn.utils.clip_grad_norm_(self.trained, self.options.clip_norm))
+        norm = float(in_full(nn.utils.clip_grad_norm_(self.trained, self.options.clip_norm)))
         if not math.isfinite(norm):
             raise AdapError(f"the gradients' norm became {norm} at step {self.steps}")
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate
             optimiser.step()
-        self._average.update_parameters(self.model)
+        self._average.update_parameters(WholeParameters(self.model))
         self.steps += 1
         return norm
 
@@ -74,7 +75,7 @@ class Optimisation:
         """Continue from there. Raises what torch raises for a state that does not fit."""
         self._average.load_state_dict(state["averaged"])
         for optimiser, own in zip(self._optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
+            optimiser.load_state_dict(_as_held(own, optimiser))
         self.steps = int(state["steps"])
 
     def _towards(self, averaged: Any, current: Any, done: Any) -> None:
@@ -83,6 +84,16 @@ class Optimisation:
         if self.options.ema_warmup:
             decay = min(decay, (1 + int(done)) / (10 + int(done)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def _as_held(state: dict[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """A whole state in parts where the parameters are."""
+    held = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    kept = {
+        number: {name: in_parts(value, held[number]) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    return {**state, "state": kept}
 
 
 def freeze(model: nn.Module, train: tuple[str, ...] | None) -> list[nn.Parameter]:
