@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.objectives import (
     Asked,
     LatencyTarget,
@@ -104,9 +105,11 @@ def search(
     told = [*wanted.told, _keep(result, folder.search, overwrite=overwrite), *_next(result, table, folder)]
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
+    chosen = {} if result.choice is None else {f"choice: {result.choice.label}": result.choice.index}
+    metrics = show_metrics(console, table, chosen | {f"full: {result.full.label}": result.full.index})
     warnings = _disagreements(result, table)
     _tell(console, told, warnings)
-    console.result({**result.to_dict(), "warnings": warnings})
+    console.result({**result.to_dict(), "warnings": warnings, **metrics})
 
 
 def _result(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapcli.commands.checkpoints import open_checkpoint, prepare, short_name
+from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import (
     Batch,
     Checkpoint,
@@ -196,17 +197,20 @@ def _show_estimate(console: Console, job: "Sweep", *, calibrate: bool) -> None:
 
 
 def _show(console: Console, folder: "Run", job: "Sweep", table: "OutcomeTable") -> None:
+    from adapcli.report.labels import score_name
+
     rows = [_summary(table, "cheapest", int(table.cost_flops.argmin())), _summary(table, "full", table.full)]
     dearest = table.cost_flops.max()
-    columns = ["", "configuration", "cost", "of full", "accuracy"]
+    scored = score_name(table)
+    columns = ["", "configuration", "cost", "of full", scored]
     console.table(
         columns,
         [
             [r["name"], r["configuration"], flops_text(r["cost_flops"]),
-             percent_text(r["cost_flops"] / dearest), percent_text(r["accuracy"])]
+             percent_text(r["cost_flops"] / dearest), percent_text(r["score"])]
             for r in rows
         ],
-        title=f"{table.n_configs} configurations on {table.n_samples} samples; accuracy on the test split",
+        title=f"{table.n_configs} configurations on {table.n_samples} samples; {scored} on the test split",
     )  # fmt: skip
     if len(job.configurations) > len(job.space):
         console.say("the full configuration was added: agreement is measured against it")
@@ -214,14 +218,19 @@ def _show(console: Console, folder: "Run", job: "Sweep", table: "OutcomeTable") 
         console.say(told)
     console.say(f"outcome table: {folder.table}\nnext: {folder.command('search')}")
     counts = {"configurations": table.n_configs, "samples": job.samples.sizes}
-    console.result({"table": folder.table, **counts, "fingerprints": job.fingerprints, "summary": rows})
+    metrics = show_metrics(console, table, {r["name"]: r["column"] for r in rows})
+    facts = {"fingerprints": job.fingerprints, "summary": rows, **metrics}
+    console.result({"table": folder.table, **counts, **facts})
 
 
 def _summary(table: "OutcomeTable", name: str, column: int) -> dict[str, Any]:
     row, test = table.configs.iloc[column], table.rows("test")
+    score = float(table.score[test, column].mean())
     return {
         "name": name,
+        "column": column,
         "configuration": f"t{row['tokens']} w{row['width']} l{row['depth']}",
         "cost_flops": int(row["cost_flops"]),
-        "accuracy": float(table.score[test, column].mean()),
+        "score": score,
+        **({} if table.prediction is None else {"accuracy": score}),
     }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapcli.commands import guarantees, keeping, policy_field
+from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, Resume, RunFolder, Seed, whole
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
@@ -65,7 +66,11 @@ Env = Annotated[
 
 Target = Annotated[
     str | None,
-    typer.Option("--target", metavar="WHAT", help="score, or same-answer: no label (what looks at answers)."),
+    typer.Option(
+        "--target",
+        metavar="WHAT",
+        help="score, or same-answer: as the full configuration, no label; --max-drop is of such answers.",
+    ),
 ]
 
 
@@ -131,7 +136,9 @@ def train_policy(
     folder.record(seed=seed)
     _show(console, judged, evaluate.baselines(table), trained, table)
     keeping.show_curve(console, found)
-    console.result({"policy": target, **keeping.told(trained, judged, found)})
+    chosen = trained.policy.select(table, table.rows("test")).configuration
+    metrics = show_metrics(console, table, {judged.name: chosen, "full configuration": table.full})
+    console.result({"policy": target, **keeping.told(trained, judged, found), **metrics})
     console.say(f"saved in {target}; next: {folder.command('report')}")
 
 
@@ -182,6 +189,12 @@ def _show(
         f"against full: {100 * difference.mean:+.2f} points "
         f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
     )
+    if trained.target == "same-answer":
+        console.print(
+            f"no label was read in training: what counted is the full configuration's answer, which "
+            f"{100 * judged.agreement.mean:.2f} % of these samples get "
+            f"({100 * judged.agreement.low:.2f} .. {100 * judged.agreement.high:.2f})"
+        )
     if trained.certificate is None:
         _warn_of_misses(console, judged, trained, scored)
     else:
@@ -195,6 +208,8 @@ def _warn_of_misses(console: Console, judged: "Evaluation", trained: "Trained", 
     asked = trained.objective
     if asked.max_drop is not None:
         wish = f"{scored} at most {100 * asked.max_drop:g} points below the full configuration's"
+    elif asked.same_answer is not None:
+        wish = f"at most {100 * asked.same_answer:g} % of other answers than the full configuration's"
     else:
         wish = f"at most {asked.flops_target} of the full cost"
     if not trained.met:

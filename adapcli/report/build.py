@@ -16,7 +16,9 @@ from adapcli.report.sections import (
     choices,
     comparison,
     cost,
+    dataset,
     diagnosis,
+    field,
     policies,
     provenance,
     search,
@@ -73,10 +75,11 @@ def build(
 
 def compose(findings: Findings, other: Findings | None, *, made: str) -> Document:
     """The document, in the order in which somebody who must decide reads it."""
-    parts: list[Section] = [tradeoff.section(findings)]
+    parts: list[Section] = [tradeoff.section(findings), *dataset.sections(findings)]
     if other is not None:
         parts.append(comparison.section(findings, other))
-    rooms = (axes, policies, choices, calibration, search, cost, diagnosis)
+    parts += [axes.section(findings), *field.sections(findings)]
+    rooms = (policies, choices, calibration, search, cost, diagnosis)
     parts += [room.section(findings) for room in rooms]
     parts += [*training.sections(findings), provenance.section(findings)]
     return Document(

@@ -24,16 +24,16 @@ SMALLEST_SIDE = 96
 def examples(findings: "Findings") -> list[Example] | str:
     """`COUNT` samples from easy to hard, or in a few words why there are none."""
     try:
-        data, preprocessing = _reopened(findings)
+        data, preprocessing = reopened(findings)
         places = from_easy_to_hard(findings.table.score[findings.rows])
         return [_example(findings, data, preprocessing, int(place)) for place in places]
     except AdapError as error:
         return f"the data cannot be opened ({error.message})"
-    except _OtherDataError as error:
+    except OtherDataError as error:
         return str(error)
 
 
-class _OtherDataError(Exception):
+class OtherDataError(Exception):
     """Why the data is not what the table was made from."""
 
 
@@ -44,14 +44,14 @@ def from_easy_to_hard(score: NDArray[np.float32], count: int = COUNT) -> NDArray
     return np.asarray(order[places], np.intp)
 
 
-def _reopened(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
-    """The test split; _OtherDataError if it is another now, or what the table says of it makes no sense."""
+def reopened(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
+    """The test split; OtherDataError if it is another now, or what the table says of it makes no sense."""
     try:
         data, preprocessing = _open(findings)
     except (AttributeError, TypeError, ValueError) as error:
-        raise _OtherDataError("the table does not say what data it was made from") from error
+        raise OtherDataError("the table does not say what data it was made from") from error
     if len(data) != len(findings.rows):
-        raise _OtherDataError(f"the data has {len(data)} test samples now, the table {len(findings.rows)}")
+        raise OtherDataError(f"the data has {len(data)} test samples now, the table {len(findings.rows)}")
     return data, preprocessing
 
 
@@ -63,7 +63,7 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
     meta = findings.table.meta
     facts, stored = meta.get("data"), meta.get("preprocessing")
     if not isinstance(facts, dict) or not isinstance(stored, dict) or "name" not in facts:
-        raise _OtherDataError("the table does not say what data it was made from")
+        raise OtherDataError("the table does not say what data it was made from")
     preprocessing = Preprocessing.from_dict(stored, len(stored.get("mean", ())))
     data = open_dataset(
         str(facts["name"]),
@@ -73,6 +73,7 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
         seed=int(facts.get("seed") or 0),
         class_names=meta.get("class_names"),
         split_by=str(facts.get("split_by") or "auto"),
+        task=meta.get("task") or "classification",
     )
     return data, preprocessing
 
@@ -84,7 +85,7 @@ def _example(findings: "Findings", data: "Dataset", preprocessing: "Preprocessin
     row = int(findings.rows[place])
     batch = data.batch(place, place + 1)
     if batch.sample_ids[0] != findings.table.samples["sample_id"].iloc[row]:
-        raise _OtherDataError("the data is not what the table was made from")
+        raise OtherDataError("the data is not what the table was made from")
     names = [str(name) for name in findings.table.meta.get("class_names", [])]
     target = int(findings.table.samples["target"].iloc[row])
     share = float(np.mean(findings.table.score[row]))

@@ -127,12 +127,9 @@ def of_choices(table: "OutcomeTable", rows: ArrayLike, configuration: ArrayLike)
     return {metric.name: float(metric.value(sums)) for metric in metrics}
 
 
-def interval(
-    metric: DatasetMetric, columns: ArrayLike, *, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """A 95 % percentile interval of `metric` over samples drawn again, from their columns (n, M)."""
+def resampled(columns: ArrayLike, *, resamples: int = 1000, seed: int = 0) -> FloatArray:
+    """Sums of the columns (n, M) over samples drawn again, with replacement: (resamples, M)."""
     values = np.asarray(columns, np.float64)
     rng, n = np.random.default_rng(seed), len(values)
-    drawn = [values.T @ np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(resamples)]
-    low, high = np.nanquantile(metric.value(np.stack(drawn)), [0.025, 0.975])
-    return float(low), float(high)
+    draws = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(resamples))
+    return np.stack([drawn @ values for drawn in draws])

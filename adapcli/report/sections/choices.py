@@ -8,6 +8,7 @@ from adapcli.report.document import Block, Drawing, Gallery, Grid, Section, Text
 from adapcli.report.examples import examples
 from adapcli.report.figures.choices import choices
 from adapcli.report.findings import Findings
+from adapcli.report.maps import drawn_maps
 from adapcli.report.policies import Judged
 from adapcli.report.units import percent
 
@@ -67,6 +68,8 @@ def _most(findings: Findings, everyone: list[Judged]) -> Grid:
 
 
 def _examples(findings: Findings) -> list[Block]:
+    if findings.table.metrics is not None:
+        return _maps(findings)
     found = examples(findings)
     if isinstance(found, str):
         return [Text(f"Examples are left out: {found}.")]
@@ -75,3 +78,15 @@ def _examples(findings: Findings) -> list[Block]:
         "them rightly. Under each: its class, that share, and what each policy ran and answered."
     )
     return [Gallery(found, "Example images from easy to hard", caption)]
+
+
+def _maps(findings: Findings) -> list[Block]:
+    drawn = drawn_maps(findings)
+    if isinstance(drawn, str):
+        return [Text(f"Maps are left out: {drawn}.")]
+    caption = (
+        f"Test samples from easy to hard. From left to right: the picture, its target, and the maps of "
+        f"{drawn.names}. Grey: pixels that do not count. Under each: the {findings.score_name} of these "
+        "maps, and what each policy ran."
+    )
+    return [Gallery(drawn.examples, "Maps at several configurations beside picture and target", caption)]
