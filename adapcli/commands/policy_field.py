@@ -107,18 +107,8 @@ def _show(console: Console, field: "Field") -> None:
         console.warn(f"{left['name']} is left out: {left['reason']}")
     advice = content["recommendation"]
     console.print(f"recommended: {advice['name']}")
-    for line in (*advice["reason"], on_test(advice, content["n"])):
+    for line in (*advice["reason"], advice["on_test"]):
         console.print(line)
-
-
-def on_test(advice: Mapping[str, Any], n: int) -> str:
-    """What the test samples say of the recommended policy."""
-    drop, saving = advice["test"]["score_difference"], advice["test"]["saving_full"]
-    return (
-        f"On {n} test samples it saves {100 * saving['mean']:.1f} % of the full cost "
-        f"({keeping.spread(saving)}) at {100 * drop['mean']:+.2f} points "
-        f"({100 * drop['low']:+.2f} .. {100 * drop['high']:+.2f})."
-    )
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> list[object]:

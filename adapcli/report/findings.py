@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from adapcli.errors import FileError
 from adapcli.report import labels, tables
+from adapcli.report.field import FieldFound, read_field
 from adapcli.report.marks import Curve, Mark
 from adapcli.report.policies import Judged, judge_all
 from adapcli.report.units import CostUnit
 from adapcli.run import Run
 from policies.evaluate import baselines
+from policies.pareto import front
 from policies.statistics import Interval
 from policies.table import OutcomeTable
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 SPLIT = "test"
 """What is reported; everything was chosen on other splits."""
+CURVES = 4
+"""Trade-offs drawn in one figure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,7 @@ class Findings:
     configs: `tables.configurations`; search: None if there is none; policies: trained ones; oracles: bounds.
     warnings: what the reader must know before anything else; bench: what was measured on hardware, None if
     nothing was; orders: FLOPs against latency, for every condition that was measured; diagnosis: of this
-    checkpoint, None if there is none.
+    checkpoint, None if there is none; field_found: all kinds of policies compared, if that was done.
     """
 
     run: Run
@@ -49,6 +53,7 @@ class Findings:
     bench: "Record | None" = None
     orders: "list[Comparison]" = field(default_factory=list)
     diagnosis: "Diagnosis | None" = None
+    field_found: FieldFound | None = None
 
     @cached_property
     def rows(self) -> NDArray[np.intp]:
@@ -117,6 +122,12 @@ class Findings:
         scores = np.asarray(self.table.score[rows if len(rows) else self.rows, index])
         return float(scores.mean(dtype=np.float64))
 
+    def curves(self) -> dict[str, Curve]:
+        """The whole trade-offs of per-sample policies that keep them: those that close most of the gap."""
+        known = [policy for policy in self.policies if policy.per_sample and policy.curve is not None]
+        shown = sorted(known, key=lambda policy: -policy.gap)[:CURVES]
+        return {policy.name: _line(policy.name, policy.curve) for policy in known if policy in shown}
+
     def command(self, command: str) -> str:
         """What to type to run `command` on this run."""
         name, _, options = command.partition(" ")
@@ -140,6 +151,14 @@ class Findings:
         ]
 
 
+def _line(label: str, frame: pd.DataFrame | None) -> Curve:
+    """The members that no other one dominates: the others are no choice."""
+    assert frame is not None
+    kept = front(frame["cost_flops"], frame["score"])
+    columns = ("cost_flops", "score", "score_low", "score_high")
+    return Curve(label, *(frame[name].to_numpy(np.float64)[kept] for name in columns))
+
+
 def gather(run: Run) -> Findings:
     """Read a run folder. FileError naming `adap sweep` if it has no table; other pieces may be missing."""
     table = OutcomeTable.load(run.require("table"))
@@ -158,6 +177,7 @@ def gather(run: Run) -> Findings:
         warnings=warnings,
         bench=_bench(run, table, warnings),
         diagnosis=_diagnosis(run, table, warnings),
+        field_found=read_field(run, table, warnings),
     )
     findings.orders.extend(_orders(findings))
     name = partial(labels.configuration, table.configs)

@@ -26,11 +26,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line in the same plane, by ascending cost; cost_flops and score (K,)."""
+    """A line in the same plane, by ascending cost; cost_flops and score (K,).
+
+    low, high: of the score's 95 % interval, if it has one.
+    """
 
     label: str
     cost_flops: Floats
     score: Floats
+    low: Floats | None = None
+    high: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from adapcli.errors import FileError, UsageError
 from adapcli.report import labels
@@ -13,12 +14,13 @@ from adapcli.run import Run
 from policies import registry
 from policies.base import StoredPolicy
 from policies.evaluate import Evaluation, evaluate, met
-from policies.files import read_json
+from policies.files import read_csv, read_json
 from policies.grid import Grid
 from policies.guarantee import Certificate, kept
 from policies.objective import Objective
 from policies.table import OutcomeTable
 
+CURVE_COLUMNS = ("score", "score_low", "score_high", "cost_flops")
 BLIND = ("static", "random")
 """Kinds of policies that treat every sample alike: rivals, kept as policies."""
 
@@ -29,7 +31,7 @@ class Judged:
 
     tuned: the same on the tune split, where policies are chosen (without tune samples, `evaluation` again).
     made: how it came about, as evaluation.json tells; empty if that is missing. certificate: of what is
-    guaranteed of it, if anything.
+    guaranteed of it, if anything. curve: its whole trade-off, as curve.csv holds it, if it is there.
     """
 
     name: str
@@ -39,6 +41,15 @@ class Judged:
     tuned: Evaluation | None = None
     made: Mapping[str, Any] = field(default_factory=dict)
     certificate: Certificate | None = None
+    curve: pd.DataFrame | None = None
+
+    @property
+    def gap(self) -> float:
+        """How much of the gap to the ceiling its curve closes, as recorded; 0 if that is not known."""
+        recorded = self.made.get("curve")
+        gap = recorded.get("gap") if isinstance(recorded, Mapping) else None
+        mean = gap.get("mean") if isinstance(gap, Mapping) else None
+        return float(mean) if isinstance(mean, int | float) else 0.0
 
     @property
     def per_sample(self) -> bool:
@@ -88,7 +99,20 @@ def judge_all(run: Run, table: OutcomeTable, split: str, warnings: list[str]) ->
             )
         tuned = evaluate(policy, table, "tune", resamples=0) if len(table.rows("tune")) else judged
         sure = kept(run.policies / name)
-        found.append(Judged(shown, "policy", judged, policy, tuned, _made(run.policies / name), sure))
+        made, line = _made(run.policies / name), _curve(run.policies / name)
+        found.append(Judged(shown, "policy", judged, policy, tuned, made, sure, line))
+    return found
+
+
+def _curve(folder: Path) -> pd.DataFrame | None:
+    """The trade-off that training recorded; FileError if it cannot be drawn."""
+    path = folder / "curve.csv"
+    if not path.exists():
+        return None
+    found = read_csv(path)
+    numbers = found.reindex(columns=CURVE_COLUMNS).apply(pd.to_numeric, errors="coerce")
+    if not len(found) or not np.isfinite(numbers.to_numpy()).all() or (numbers["cost_flops"] <= 0).any():
+        raise FileError(f"{path}: not a policy's curve", "train the policy again")
     return found
 
 

@@ -137,6 +137,7 @@ class Field:
             "skipped": [{"name": name, "reason": reason} for name, reason in self.skipped.items()],
             "recommendation": {
                 **self.recommendation.to_dict(),
+                "on_test": _on_test(self.evaluations[chosen]),
                 "test": _shown(self.evaluations[chosen]),
                 "against": self._against(chosen),
             },
@@ -211,6 +212,16 @@ def _shown(evaluation: Evaluation) -> dict[str, Any]:
     content = evaluation.to_dict()
     names = ("n", "score", "score_difference", "cost_flops", "saving_full", "saving_static", "agreement")
     return {name: content[name] for name in names}
+
+
+def _on_test(evaluation: Evaluation) -> str:
+    """What the test samples say of the recommended policy, in words."""
+    drop, saving = evaluation.score_difference, evaluation.saving_full
+    return (
+        f"On {evaluation.n} test samples it saves {100 * saving.mean:.1f} % of the full cost "
+        f"({100 * saving.low:.1f} to {100 * saving.high:.1f}) at {100 * drop.mean:+.2f} points "
+        f"({100 * drop.low:+.2f} to {100 * drop.high:+.2f})."
+    )
 
 
 def _row(name: str, worth: Worth, seeds: Sequence[Worth], members: Sequence[Member]) -> dict[str, Any]:

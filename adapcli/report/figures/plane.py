@@ -61,6 +61,14 @@ def draw_curve(
     axes.plot(fine, heights, dash, color=colour, lw=1.4, label=curve.label, zorder=3)
 
 
+def draw_band(axes: "Axes", curve: Curve, unit: CostUnit, *, colour: str) -> None:
+    """A policy's whole trade-off, member by member, with the interval of its score."""
+    x = curve.cost_flops / unit.flops
+    if curve.low is not None and curve.high is not None:
+        axes.fill_between(x, curve.low, curve.high, color=colour, alpha=0.14, lw=0, zorder=3)
+    axes.plot(x, curve.score, "-", color=colour, lw=1.2, zorder=4)
+
+
 def draw_mark(axes: "Axes", mark: Mark, look: Look, unit: CostUnit) -> None:
     """A marker over the interval of its score; the chosen configuration is a ring around its dot."""
     x, y = mark.cost_flops / unit.flops, mark.score.mean

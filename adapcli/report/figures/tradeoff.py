@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from adapcli.report import style
-from adapcli.report.figures.plane import cost_axis, draw_curve, draw_mark, percent_axis
+from adapcli.report.figures.plane import cost_axis, draw_band, draw_curve, draw_mark, percent_axis
 from adapcli.report.marks import Curve, Floats, Mark, looks, shade_axis
 from adapcli.report.style import Layout
 from adapcli.report.units import CostUnit
@@ -28,9 +28,13 @@ def tradeoff(
     *,
     unit: CostUnit,
     score_name: str,
+    lines: dict[str, Curve] | None = None,
     layout: Layout = style.WIDE,
 ) -> "Figure":
-    """configs: columns cost_flops, score and the axes. curves: the static front first."""
+    """configs: columns cost_flops, score and the axes. curves: the static front first.
+
+    lines: whole trade-offs of policies, by the label of their mark.
+    """
     rows, columns = (2, 1) if layout.narrow else (1, 2)
     figure, (whole, close) = style.canvas(layout, 8.6 if layout.narrow else 4.9, rows, columns)
     bottom, top = _close_range(configs, marks)
@@ -40,20 +44,27 @@ def tradeoff(
         _configurations(axes, configs, unit)
         for curve, dash in zip(curves, ("-", "--", ":"), strict=False):
             draw_curve(axes, curve, unit, dash=dash, colour=style.INK if dash == "-" else style.MUTED)
+        for mark in marks:
+            if lines and mark.label in lines:
+                draw_band(axes, lines[mark.label], unit, colour=look_of[mark].colour)
         for mark in shown:
             draw_mark(axes, mark, look_of[mark], unit)
         percent_axis(axes, score_name)
     whole.set_title("All configurations")
     close.set_title("Close to the best")
-    cost_axis(whole, _costs(configs, marks), unit)
-    cost_axis(close, _costs(configs[configs["score"] >= bottom], near), unit)
+    every = list((lines or {}).values())
+    cost_axis(whole, _costs(configs, marks, every), unit)
+    close_lines = [line for line in every if line.score.max() >= bottom]
+    cost_axis(close, _costs(configs[configs["score"] >= bottom], near, close_lines, bottom), unit)
     close.set_ylim(bottom, top)
     style.legend_below(figure, whole, layout)
     return figure
 
 
-def _costs(configs: pd.DataFrame, marks: list[Mark]) -> Floats:
-    return np.append(configs["cost_flops"].to_numpy(np.float64), [mark.cost_flops for mark in marks])
+def _costs(configs: pd.DataFrame, marks: list[Mark], lines: list[Curve], bottom: float = 0.0) -> Floats:
+    """Of everything that is drawn; of lines where they score `bottom` or more."""
+    shown = [line.cost_flops[line.score >= bottom] for line in lines]
+    return np.concatenate([configs["cost_flops"].to_numpy(np.float64), [m.cost_flops for m in marks], *shown])
 
 
 def _close_range(configs: pd.DataFrame, marks: list[Mark]) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from functools import partial
 from adapcli.report import labels
 from adapcli.report.document import Block, Drawing, Grid, Section
 from adapcli.report.figures.tradeoff import tradeoff
-from adapcli.report.findings import Findings
+from adapcli.report.findings import CURVES, Findings
 from adapcli.report.units import part, percent, span
 
 
@@ -24,6 +24,7 @@ def _figure(findings: Findings) -> Block:
         findings.marks(),
         unit=findings.unit,
         score_name=findings.score_name,
+        lines=findings.curves(),
     )
     return Drawing("tradeoff", lambda layout: draw(layout=layout), _alt(findings), _caption(findings))
 
@@ -46,6 +47,13 @@ def _caption(findings: Findings) -> str:
         "that turn out best on these samples; between its corners lie random mixtures of two of them.",
         "Vertical bars are 95 % intervals. Costs include features, a policy's own network and every readout.",
     ]
+    drawn = findings.curves()
+    if drawn:
+        which = ", of those that close most of the gap to the oracle" if len(drawn) == CURVES else ""
+        lines.append(
+            f"Coloured lines are whole trade-offs, a policy at other prices or thresholds{which}; bands are "
+            "95 % intervals over samples."
+        )
     if findings.oracles:
         lines.append("Hollow marks are oracles: bounds that no real policy reaches.")
     return " ".join(lines)
