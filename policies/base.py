@@ -135,6 +135,7 @@ class Trained:
     met: whether the objective is satisfied there; score, cost_flops: means there; candidates: how many
     there were. family: the candidates themselves, in the order of their parameter (a price, a threshold):
     the policy's whole trade-off. certificate: of what is guaranteed, see policies.guarantee; JSON values.
+    target: what counted as the score, "score" or "same-answer"; of the latter, score is the agreement.
     """
 
     policy: StoredPolicy
@@ -145,6 +146,7 @@ class Trained:
     candidates: int
     family: tuple[StoredPolicy, ...]
     certificate: Mapping[str, Any] | None = None
+    target: str = "score"
 
 
 @dataclass(frozen=True)

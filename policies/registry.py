@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from policies.anytime.network import KINDS as ANYTIME_KINDS
 from policies.anytime.network import AnytimeNetwork
 from policies.anytime.path import Path as StatePath
 from policies.anytime.path import train_one_threshold, train_path
+from policies.anytime.soft import Target, aimed
 from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
@@ -63,8 +65,8 @@ def names() -> list[str]:
 
 def options(algo: str, env: str | None = None) -> list[str]:
     """The options of an algorithm, in an environment. UsageError if one of them is not known."""
-    fixed = {"table", "objective", "algo", "progress"}
-    return [name for name in signature(_trainer(algo, env)).parameters if name not in fixed]
+    fixed = {"table", "objective", "algo", "progress", "target"}
+    return [name for name in signature(_trainer(algo, env)).parameters if name not in fixed] + ["target"]
 
 
 def train(
@@ -75,6 +77,7 @@ def train(
     lambda_: float | None = None,
     flops_target: float | None = None,
     max_drop: float | None = None,
+    target: Target | None = None,
     promise: "Promise | None" = None,
     best_effort: bool = False,
     progress: Progress | None = None,
@@ -86,6 +89,10 @@ def train(
     of score against the full configuration); by default max_drop=0.01. Other options are the algorithm's,
     see `options`; one that is None is left at its default.
 
+    target: what counts as the score, whatever the algorithm: "score" (the default), or "same-answer", the
+    agreement with the full configuration. Then no label is read, max_drop is the share of answers that may
+    differ from the full configuration's (and the objective of the result says so), and lambda_ the price of a
+    full run in such answers.
     env: what ppo, a2c and dqn learn in, "configure" (choose before looking, the default) or "anytime" (look,
     go on or stop).
     promise: in place of a target, what the chosen policy must keep with confidence; the calibration split
@@ -103,14 +110,25 @@ def train(
     taken = signature(trainer).parameters
     chosen |= {key: value for key, value in (("algo", algo), ("progress", progress)) if key in taken}
     objective = Objective(lambda_, flops_target, promise.limit if promise else max_drop)
+    seen = aimed(table, target or "score")
     if promise is None:
-        return trainer(table, objective, **chosen)
+        return _aimed(trainer(seen, objective, **chosen), target)
     from policies.guarantee import certified
 
     # Candidates that answer as the full configuration does also score as it does; learning twice is too slow.
-    views = promise.views(table)[: 1 if algo in ALGORITHMS else None]
+    views = promise.views(seen)[: 1 if algo in ALGORITHMS or target == "same-answer" else None]
     trained = [trainer(view, objective, **chosen) for view in views]
-    return certified(trained, table, promise, best_effort=best_effort)
+    return _aimed(certified(trained, table, promise, best_effort=best_effort), target)
+
+
+def _aimed(trained: Trained, target: Target | None) -> Trained:
+    """With what it was aimed at: a drop of agreement is a share of other answers."""
+    if target != "same-answer":
+        return trained
+    most = trained.objective.max_drop
+    certain = most is None or trained.certificate is not None
+    objective = trained.objective if certain else Objective(same_answer=most)
+    return replace(trained, target=target, objective=objective)
 
 
 def load(path: str | Path, table: OutcomeTable | None = None) -> StoredPolicy:

@@ -46,6 +46,7 @@ def told(trained: "Trained", judged: "Evaluation", found: "TradeOff") -> dict[st
     return {
         "evaluation": judged.to_dict(),
         "objective": trained.objective.to_dict(),
+        "target": trained.target,
         "met": trained.met,
         "met_on_test": met(trained.objective, judged),
         "tune": {"score": trained.score, "cost_flops": trained.cost_flops},
