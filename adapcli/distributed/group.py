@@ -88,6 +88,14 @@ class Group:
                 dist.all_reduce(values)
         return values
 
+    def total(self, value: Tensor) -> Tensor:
+        """As `sum`, and differentiable: the gradient of a part is that of all processes' losses together."""
+        if self.store is None:
+            return value
+        with self.exchanging():
+            found: Tensor = _Total.apply(value)  # type: ignore[no-untyped-call]
+            return found
+
     def largest(self, value: int) -> int:
         """The largest of all processes' values."""
         if self.store is None:
@@ -210,6 +218,20 @@ class Group:
         with suppress(RuntimeError):
             return str(self.store.get(name).decode()) if self.store.check([name]) else ""
         return ""
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        found = value.clone()
+        dist.all_reduce(found)
+        return found
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        found = gradients[0].clone()
+        dist.all_reduce(found)
+        return found
 
 
 ALONE = Group()

@@ -141,6 +141,11 @@ class Shards(Engine):
 def open_engine(recipe: Recipe, group: Group, parallel: str) -> Engine:
     """The engine for a group. UsageError for what only several processes can do, or cannot."""
     group.rows(recipe.batch)
+    if recipe.task in ("segmentation", "depth") and recipe.batch % group.size:
+        raise UsageError(
+            f"batch {recipe.batch}: {group.size} processes take parts of different sizes",
+            "losses of maps need equal ones",
+        )
     if group.size == 1:
         if parallel != "ddp":
             raise UsageError(

@@ -203,9 +203,10 @@ class Trainer:
         batch, device = self.data.batch(number), self.model.device
         images, labels = self._augmented(batch.images.to(device), batch.targets.to(device), number)
         if not self.recipe.loss_of(stage).needs_teacher:
-            return images, Targets(labels)
+            return images, Targets(labels, total=self.group.total)
         in_place = self.recipe.in_place
-        return images, Targets(labels, Answer() if in_place else self.teach(images), in_place)
+        taught = Answer() if in_place else self.teach(images)
+        return images, Targets(labels, taught, in_place, self.group.total)
 
     def _augmented(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Of the whole batch, across which samples mix: several processes put it together first."""

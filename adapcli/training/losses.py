@@ -3,6 +3,7 @@
 B batch, G readouts, K classes, P patches, F feature channels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,16 +25,26 @@ class Answer:
     features: Tensor | None = None
 
 
+Total = Callable[[Tensor], Tensor]
+
+
+def as_it_is(value: Tensor) -> Tensor:
+    """All there is."""
+    return value
+
+
 @dataclass(frozen=True)
 class Targets:
     """What answers are judged against: labels (B,) int64, or shares of classes (B, K), and a teacher.
 
-    in_place: readouts learn from larger ones of the same pass.
+    in_place: readouts learn from larger ones of the same pass. total: of a sum over the samples here, the
+    same over the whole batch, of which several processes hold a part each.
     """
 
     labels: Tensor
     teacher: Answer = Answer()
     in_place: bool = False
+    total: Total = as_it_is
 
 
 def judged(logits_BGK: Tensor, targets: Targets, loss: Loss) -> Tensor:

@@ -114,7 +114,7 @@ def pass_losses(
     zero = latents[-1].new_zeros(())
     token = depth = features = zero
     if model.config.is_dense:
-        maps = Maps(model, patches, targets.labels, loss)
+        maps = Maps(model, patches, targets.labels, loss, targets.total)
         token, depth = dense_losses(maps, latents, *_dense_readouts(model.config, chosen, readouts, x.device))
     elif folded is not None and targets.in_place:
         token, depth = _losses_in_place(folded, latents, targets, chosen, loss, readouts)

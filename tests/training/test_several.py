@@ -88,7 +88,10 @@ def assert_equal_to_rounding(first: Path, second: Path, atol: float = 5e-6) -> N
             assert theirs[name] == pytest.approx(ours[name], rel=2e-5, abs=2e-5), name
 
 
+DENSE = {"output_feat_dim": 16}
 VARIANTS = {
+    "masks": {"model": MODEL | DENSE | {"task": "segmentation"}},
+    "depth maps": {"model": MODEL | DENSE | {"task": "depth"}},
     "plain": {},
     "accumulated": {"accumulate": 2},
     "unused blocks": {"stages": SHALLOW},
