@@ -84,3 +84,15 @@ def test_learning_and_judging_policies_are_timed():
         assert found[f"{algo}_evaluate_seconds"] > 0
     assert found["supervised_over_linear"] > 1
     assert 0 < found["evaluate_over_all_statics"] < 5
+
+
+@pytest.mark.slow
+def test_the_environment_is_timed_alone_and_in_learning():
+    sizes = ["--samples", "400", "--episodes", "128", "--steps", "20", "--timesteps", "2048", "--rounds", "1"]
+    ended = run("environment.py", *sizes, "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["configurations"], found["episodes"]) == (90, 128)
+    assert found["alone_over_one_at_a_time"] > 5
+    assert found["ppo_over_still"] > 0
+    assert found["alone_per_second"] > found["ppo_per_second"] > 0

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,51 @@ def test_pictures_and_linked_pages_are_there():
     assert all((ROOT / link).exists() for link in local)
 
 
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("block", "name"), [(1, "model"), (2, "preference")])
+def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, name):
+    """Stable-Baselines3, and a loop of one's own: afterwards episodes earn more than at random."""
+    import gymnasium
+    import numpy as np
+
+    from policies import gym
+
+    table = make_table(400)
+    signals = table.score[..., None] + 0.3 * np.random.default_rng(0).normal(size=table.signals.shape)
+    replace(table, signals=signals.astype(np.float32)).save(tmp_path / "adap-run/table")
+    monkeypatch.chdir(tmp_path)
+    shown = {}
+    exec(compile(python_blocks()[block], "README.md", "exec"), shown)
+    env = gymnasium.make(gym.ANYTIME, table="adap-run/table", lambda_=0.1)
+    rng = np.random.default_rng(1)
+
+    def learned(seen, told):
+        if name == "preference":
+            return shown["preference"][told["configuration"], int(seen[0] > 0)].argmax()
+        price = shown["env"]._task.prices.code(np.array([0.1]))[0]
+        return shown["model"].predict(np.r_[seen, price], deterministic=True)[0]
+
+    def earned(choose):
+        total = 0.0
+        for seed in range(300):
+            seen, told = env.reset(seed=seed)
+            ended = False
+            while not ended:
+                seen, reward, ended, _, told = env.step(choose(seen, told))
+                total += reward
+        return total / 300
+
+    assert earned(learned) > earned(lambda *_: rng.integers(env.action_space.n)) + 0.05
+
+
 def test_the_python_shown_runs(make_table, tmp_path, monkeypatch):
     make_table(20).save(tmp_path / "adap-run/table")
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    code = python_blocks()[0]
     shown = {}
     exec(compile(code, "README.md", "exec"), shown)
     assert shown["out"].depth.shape == (4,)
