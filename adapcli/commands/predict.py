@@ -116,14 +116,8 @@ def predict(
     how = _how(console, model, folder, policy, tokens=tokens, width=width, depth=depth)
     layout = layout_of(model, top, maps, paths, summary_only=summary_only, overwrite=overwrite)
     prepare(model, where, threads=threads, compile=compile)
-    recalibrations = _recalibrations(calibration, policy, model, how)
-    limits: dict[str, Any] = {
-        "top": top,
-        "batch": batch,
-        "max_in_flight": max_in_flight,
-        "max_flops": max_flops,
-        "recalibrations": recalibrations,
-    }
+    limits: dict[str, Any] = {"top": top, "batch": batch, "max_in_flight": max_in_flight}
+    limits |= {"max_flops": max_flops, "recalibrations": _recalibrations(calibration, policy, model, how)}
     predictor = _predictor(model, paths, how, dtype, **limits)
     shown = not (summary_only or output)
     rows = _write(console, predictor, layout, output, shown=shown, total=len(paths))

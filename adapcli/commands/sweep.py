@@ -110,17 +110,15 @@ def sweep(
     with joined() as group:
         console, folder = Console(json=json, quiet=quiet, muted=not group.first), Run.open(run)
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
-        where = resolve(group.device(device))
         model, source = open_checkpoint(console, ckpt)
-        prepare(model, where, threads=threads, compile=compile)
+        prepare(model, resolve(group.device(device)), threads=threads, compile=compile)
         space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
         target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
-        samples, kind = _samples(console, model, data, limit, seed, split), resolve_dtype(dtype, where)
+        samples, kind = _samples(console, model, data, limit, seed, split), resolve_dtype(dtype, model.device)
         job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches)
         if dry_run:
             return _show_estimate(console, job, calibrate=calibrate)
-        if calibrate or calibration:
-            job = _calibrated(console, job, target, calibration, resume=resume)
+        job = _calibrated(console, job, target, calibrate, calibration, resume=resume)
         with console.progress("sweep") as progress:
             here = partial(job.run, target, resume=resume, overwrite=overwrite, group=group)
             table = here(progress=progress, warn=console.warn)
@@ -150,11 +148,13 @@ def _one_of(calibrate: bool, calibration: Path | None) -> None:
 
 
 def _calibrated(
-    console: Console, job: "Sweep", target: Path, calibration: Path | None, *, resume: bool
+    console: Console, job: "Sweep", target: Path, calibrate: bool, calibration: Path | None, *, resume: bool
 ) -> "Sweep":
-    """The job with the calibration of another run, or the one begun with, or a fitted one."""
+    """The job with the calibration of another run, or the one begun with, or a fitted one, if asked for."""
     from adapcli.sweep.recalibrating import recalibrated
 
+    if not (calibrate or calibration):
+        return job
     given = None
     if calibration is not None:
         given = in_order(open_calibrated(calibration, job.model), job.configurations)
