@@ -102,12 +102,15 @@ def _keep(folder: "Run", trained: "Trained", group: "Group") -> None:
 
 
 def _show(console: Console, metrics: dict[str, Any], checkpoint: Path) -> None:
+    from adapcli.training.judging import score_text
+
     if metrics["skipped"]:
         first, reason = next(iter(metrics["skipped"].items()))
         console.warn(f"{len(metrics['skipped'])} pictures could not be read, first: {first}: {reason}")
     names = ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest")
-    rows = [[name.replace("_", " "), f"{100 * metrics[f'accuracy_{name}']:.1f} %"] for name in names]
-    console.table(["configuration", "accuracy"], rows, title=f"{metrics['samples']} test {_kind(metrics)}")
+    metric = metrics["metric"]
+    rows = [[name.replace("_", " "), score_text(metric, metrics[f"{metric}_{name}"])] for name in names]
+    console.table(["configuration", metric], rows, title=f"{metrics['samples']} test {_kind(metrics)}")
     console.result({"checkpoint": checkpoint, **metrics})
     console.say(f"next: adap sweep --ckpt {checkpoint}")
 

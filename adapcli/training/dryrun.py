@@ -121,7 +121,7 @@ def _source(recipe: Recipe, notes: list[str]) -> Source:
     try:
         return open_source(recipe)
     except FileError as error:
-        classes = int(recipe.model.get("num_classes", USUAL_CLASSES))
+        classes = int(recipe.model.get("num_classes") or USUAL_CLASSES)
         channels = int(recipe.model.get("in_channels", USUAL_CHANNELS))
         notes.append(f"data: {error.message}; planned with {classes} classes and {channels} channels")
         return Unseen(recipe.task, classes, channels)

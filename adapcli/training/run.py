@@ -22,7 +22,16 @@ from adapcli.model.checkpoint import save
 from adapcli.model.compilation import compile_blocks
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
-from adapcli.training.judging import corner_scores, corners_of, grid_scores, headline, named, score_text
+from adapcli.training.judging import (
+    DENSE_TEST_SAMPLES,
+    TEST_SAMPLES,
+    corner_scores,
+    corners_of,
+    grid_scores,
+    headline,
+    named,
+    score_text,
+)
 from adapcli.training.loop import Progress, Trainer, Watch
 from adapcli.training.origins import origins
 from adapcli.training.schema import Recipe
@@ -47,7 +56,7 @@ def train(
     *,
     resume: bool = False,
     device: str = "cpu",
-    test_samples: int = 20_000,
+    test_samples: int | None = None,
     progress: Progress = lambda done, total, note: None,
     watch: Watch = lambda line: None,
     say: Callable[[str], None] = lambda text: None,
@@ -56,6 +65,7 @@ def train(
 ) -> Trained:
     """Train by `recipe` in `folder` (made if needed); score the grid on at most `test_samples` test samples.
 
+    test_samples: default 20 000, or 2 000 of a dense task.
     The processes of `group` share every batch, `parallel` says how; what they need must be where each sees
     it, and the first one writes.
 
@@ -70,7 +80,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model = begun.model.to(device)
     watched = source.split("tune", model.preprocessing, recipe.evaluate_samples)
-    test = source.split("test", model.preprocessing, test_samples)
+    most = test_samples or (DENSE_TEST_SAMPLES if model.config.is_dense else TEST_SAMPLES)
+    test = source.split("test", model.preprocessing, most)
     with source.feed(recipe, model.preprocessing) as feed:
         feed.rows = group.rows(recipe.batch)
         trainer = Trainer(
@@ -112,7 +123,6 @@ def train(
 def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[str, Any]:
     """What a model card says: metrics and FLOPs (executed convention) of every configuration."""
     config, scores = model.config, grid_scores(model, test, group)
-    space = config.space
     rows: list[dict[str, Any]] = [
         {
             "tokens": c.tokens,
@@ -121,7 +131,7 @@ def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[s
             "cost_flops": flops(config, c, readout="folded", attention="block"),
             **{metric: round(value, 5) for metric, value in found.items()},
         }
-        for c, found in zip(space, scores, strict=True)
+        for c, found in scores.items()
     ]
     parameters = sum(p.numel() for p in model.parameters())
     span = rows[-1]["cost_flops"] / rows[0]["cost_flops"]
@@ -131,7 +141,7 @@ def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[s
         "parameters": parameters,
         "span": round(span, 3),
         "metric": headline(config.task),
-        **named(dict(zip(space, scores, strict=True)), corners_of(model)),
+        **named(scores, corners_of(model)),
         "grid": rows,
     }
 

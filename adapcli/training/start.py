@@ -105,7 +105,7 @@ def _resized(known: Preprocessing, config: ModelConfig, fresh: Preprocessing) ->
 
 
 def _filled(model: AdaPerceiver, base: AdaPerceiver) -> Start:
-    state, own = dict(base.state_dict()), model.state_dict()
+    state, own = _renamed(base, model), model.state_dict()
     resampled: tuple[str, ...] = ()
     if state[POSITIONS].shape[1] != own[POSITIONS].shape[1]:
         side = round(own[POSITIONS].shape[1] ** 0.5)
@@ -116,6 +116,19 @@ def _filled(model: AdaPerceiver, base: AdaPerceiver) -> Start:
         raise UsageError("start: no block of the checkpoint has the shape that the recipe's model asks for")
     model.load_state_dict(fitting, strict=False)
     return Start(model, len(fitting), resampled, _without(own, fitting), _without(state, own))
+
+
+def _renamed(base: AdaPerceiver, model: AdaPerceiver) -> dict[str, Tensor]:
+    """The checkpoint's tensors, by their names in the model.
+
+    What a distilled model writes its patch features with is all that a model of features alone writes with.
+    """
+    state = dict(base.state_dict())
+    if base.config.task != "distillation" or model.config.classifies:
+        return state
+    feat = {name: name.replace("_feat.", ".") for name in state if name.split(".")[0].endswith("_feat")}
+    kept = {name: tensor for name, tensor in state.items() if name not in feat.values()}
+    return {feat.get(name, name): tensor for name, tensor in kept.items()}
 
 
 def _fits(tensor: Tensor, place: Tensor | None) -> bool:

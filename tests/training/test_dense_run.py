@@ -11,7 +11,9 @@ from PIL import Image
 from adapcli.data.dataset import open_dataset
 from adapcli.errors import FileError, UsageError
 from adapcli.evaluation.dense.tasks import dense_task
-from adapcli.model.checkpoint import load
+from adapcli.model.checkpoint import load, save
+from adapcli.model.config import ModelConfig
+from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from adapcli.training.dense_grid import dense_scores
 from adapcli.training.dryrun import plan
@@ -137,6 +139,19 @@ def test_a_new_decoder_learns_on_a_frozen_backbone(tmp_path: Path):
     assert not torch.equal(again["head.classes.weight"], after["head.classes.weight"])
 
 
+def test_what_a_distilled_model_writes_features_with_is_taken_over(tmp_path: Path):
+    torch.manual_seed(0)
+    config = ModelConfig.from_dict({**MODEL, "task": "distillation", "num_classes": 7, "in_channels": 1})
+    distilled = AdaPerceiver(config)
+    save(distilled, tmp_path / "distilled.pt")
+    changed = {"task": "segmentation", "use_output_ffn": True}
+    dense = recipe("segmentation", start=str(tmp_path / "distilled.pt"), train=["head."])
+    begun = start(dense.model_copy(update={"model": changed}), open_source(dense))
+    assert all(name.startswith("head.") for name in begun.made)
+    x = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(begun.model.eval()(x).features, distilled.eval()(x).features)
+
+
 def test_a_dense_checkpoint_needs_its_task_in_the_recipe(tmp_path: Path):
     base = train(recipe("depth"), tmp_path, test_samples=4).checkpoint
     silent = recipe("depth", start=str(base)).model_copy(update={"model": {}})
@@ -174,6 +189,15 @@ def test_a_plan_tells_the_shapes_of_maps(task: str):
 def test_packaged_recipes_of_dense_tasks_can_be_planned():
     for name in ("digits-segmentation", "digits-depth"):
         assert plan(load_recipe(name)).config.task == name.removeprefix("digits-")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ade20k-segmentation", "nyuv2-depth"])
+def test_published_recipes_can_be_planned_without_their_data(name: str):
+    found = plan(load_recipe(name, ["batch=1", "readouts.tokens=1", "readouts.blocks=1"]))
+    assert found.config.task == name.partition("-")[2]
+    assert found.trained < 0.03 * found.parameters
+    assert {note.partition(":")[0] for note in found.notes} == {"data", "start"}
 
 
 @pytest.fixture
