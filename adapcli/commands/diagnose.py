@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from adapcli.commands.checkpoints import choose_threads, open_checkpoint
-from adapcli.commands.options import Checkpoint, Device, Json, Quiet, RunFolder, Threads, whole
+from adapcli.commands.options import DATA_HELP, Checkpoint, Device, Json, Quiet, RunFolder, Threads, whole
 from adapcli.console import Console
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def diagnose(
     ckpt: Checkpoint = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="digits, or folder:PATH.", show_default="the table's, or digits"),
+        typer.Option(metavar="NAME", help=DATA_HELP, show_default="the table's, or digits"),
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", parser=whole(2, 10**9), metavar="N", help="Samples to score, if needed.")

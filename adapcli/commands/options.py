@@ -100,6 +100,10 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", parser=whole(1, 1024), metavar="N", help="Torch threads (1 for small models)."),
 ]
+Workers = Annotated[
+    int, typer.Option("--workers", parser=whole(0, 256), metavar="N", help="Processes that read data ahead.")
+]
+DATA_HELP = "digits, or PATH after folder:, npz:, webdataset: or hf:."
 Limit = Annotated[
     int | None,
     typer.Option("--limit", parser=whole(1, 10**12), metavar="N", help="Use at most this many samples."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adapcli.commands.options import DATA_HELP
 from adapcli.commands.units import bytes_text, flops_text
 from adapcli.console import Console
 
@@ -32,7 +33,7 @@ TeacherSource = Annotated[
     ),
 ]
 TrainingData = Annotated[
-    str | None, typer.Option("--data", metavar="NAME", help="digits, or folder:PATH, for the recipe's.")
+    str | None, typer.Option("--data", metavar="NAME", help=f"{DATA_HELP[:-1]}, for the recipe's.")
 ]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print the whole recipe as YAML, and stop.")

@@ -10,6 +10,7 @@ import typer
 from adapcli.commands.checkpoints import open_checkpoint, prepare, short_name
 from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import (
+    DATA_HELP,
     Batch,
     Checkpoint,
     Compile,
@@ -23,6 +24,7 @@ from adapcli.commands.options import (
     RunFolder,
     Seed,
     Threads,
+    Workers,
     whole,
 )
 from adapcli.commands.recalibrations import Place, brought, in_order, open_calibrated
@@ -61,7 +63,7 @@ Axis = typer.Option(parser=numbers, metavar="N,N,...", help="Only these.", show_
 
 def sweep(
     ckpt: Checkpoint = None,
-    data: Annotated[str, typer.Option(metavar="NAME", help="digits, or folder:PATH.")] = "digits",
+    data: Annotated[str, typer.Option(metavar="NAME", help=DATA_HELP)] = "digits",
     split: Annotated[
         str,
         typer.Option(
@@ -87,6 +89,7 @@ def sweep(
     dtype: Dtype = "float32",
     compile: Compile = False,
     threads: Threads = None,
+    workers: Workers = 0,
     seed: Seed = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell time and disk space.")] = False,
     resume: Resume = False,
@@ -115,7 +118,7 @@ def sweep(
         space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
         target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
         samples, kind = _samples(console, model, data, limit, seed, split), resolve_dtype(dtype, model.device)
-        job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches)
+        job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches, workers=workers)
         if dry_run:
             return _show_estimate(console, job, calibrate=calibrate)
         job = _calibrated(console, job, target, calibrate, calibration, resume=resume)

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.options import Device, Json, Overwrite, Quiet, Resume, RunFolder, Threads, one_of, whole
+from adapcli.commands.options import (
+    Device,
+    Json,
+    Overwrite,
+    Quiet,
+    Resume,
+    RunFolder,
+    Threads,
+    Workers,
+    one_of,
+    whole,
+)
 from adapcli.commands.recipes import (
     Changes,
     DryRun,
@@ -39,6 +50,7 @@ def train(
     teacher: TeacherSource = None,
     device: Device = "auto",
     threads: Threads = None,
+    workers: Workers = 0,
     parallel: Annotated[
         str,
         typer.Option(
@@ -87,7 +99,7 @@ def train(
         with recording, console.progress("training") as progress:
             here = partial(run_training, chosen, target, resume=resume, device=where, group=group)
             watch, say = recording.watch, console.say
-            trained = here(parallel=parallel, progress=progress, watch=watch, say=say)
+            trained = here(parallel=parallel, workers=workers, progress=progress, watch=watch, say=say)
         _keep(folder, trained, group)
         _show(console, trained.metrics, trained.checkpoint)
 

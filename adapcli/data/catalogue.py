@@ -55,5 +55,6 @@ OPEN: dict[str, Callable[[str, str], Catalogue]] = {
 
 def _unknown(name: str) -> UsageError:
     is_folder = "/" in name or Path(name).is_dir()
-    hint = f"write folder:{name}" if is_folder else "digits, or folder:PATH with one subfolder per class"
+    names = "digits, or folder:PATH with one subfolder per class; also npz:, webdataset: and hf:"
+    hint = f"write folder:{name}" if is_folder else names
     return UsageError(f"data {name!r}: not known", hint)

@@ -1,16 +1,18 @@
 """The samples of a table: its four splits, one after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapcli.data.dataset import FOLDER, Batch, Dataset, open_dataset
+from adapcli.data.dataset import Batch, Dataset, open_dataset
 from adapcli.data.listing import readable_name
 from adapcli.data.splitting import Splitting
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
+from adapcli.sweep.reading import Reading, cuts
 from policies.table import SPLITS
 
 
@@ -23,6 +25,7 @@ class Samples:
 
     splits: dict[str, Dataset]
     facts: dict[str, Any]
+    _reading: list[Reading] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def open(
@@ -39,13 +42,12 @@ class Samples:
         """Open all splits of `name`, together at most `limit` samples, shared out as in the whole.
 
         split_by: how a folder's pictures are shared out, as `Splitting.parse` reads it. task: what the model
-        is for, which decides what targets are. UsageError for an
-        unknown name or split_by, or a limit that leaves a split empty; FileError for unusable data.
+        is for, which decides what targets are. UsageError for an unknown name or split_by, or a limit that
+        leaves a split empty; FileError for unusable data.
         """
         weights = Splitting.parse(split_by).shares
         limits = dict.fromkeys(SPLITS) if limit is None else shares(limit, weights)
-        if name.startswith(FOLDER):
-            name = FOLDER + str(Path(name.removeprefix(FOLDER)).expanduser().absolute())
+        name = _absolute(name)
         splits = {
             split: open_dataset(
                 name,
@@ -87,12 +89,36 @@ class Samples:
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[tuple[str, Batch]]:
         """Rows start..stop-1 as (split, at most `size` samples), in order; none crosses a split."""
-        first = 0
-        for split, data in self.splits.items():
-            begin, end = max(start - first, 0), min(stop - first, len(data))
-            for low in range(begin, end, size):
-                yield split, data.batch(low, min(low + size, end))
-            first += len(data)
+        for cut in cuts(self.splits, start, stop, size):
+            read = self._reading[0].take(cut) if self._reading else None
+            yield cut.split, read or self.splits[cut.split].batch(cut.low, cut.high)
+
+    @contextmanager
+    def ahead(
+        self, ranges: Iterable[tuple[int, int]], size: int, workers: int
+    ) -> Iterator[Iterator[tuple[int, int]]]:
+        """The same ranges of rows, whose `batches` of `size` samples `workers` processes read meanwhile.
+
+        They are read in this order; the samples are the same without. Other rows may be asked for besides.
+        """
+        if not workers:
+            yield iter(ranges)
+            return
+        reading = Reading(self.splits, ranges, size, workers)
+        self._reading.append(reading)
+        try:
+            yield reading.ranges()
+        finally:
+            self._reading.remove(reading)
+            reading.close()
+
+
+def _absolute(name: str) -> str:
+    """Data on disk by a path that holds in any folder; anything else as it is."""
+    kind, colon, place = name.partition(":")
+    path = Path(place).expanduser()
+    there = kind == "folder" or (colon and path.exists())
+    return f"{kind}:{path.absolute()}" if there else name
 
 
 def shares(limit: int, weights: Mapping[str, int]) -> dict[str, int]:

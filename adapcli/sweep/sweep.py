@@ -49,7 +49,8 @@ class Sweep:
     whether the model's blocks are.
     `patches`: also store the patch embeddings, averaged into this many along each side; 0: none.
     `recalibration`: everything is worked out from logits so changed, one row per configuration (see
-    `sweep.recalibrating`); `recalibration_facts`: how it came about, JSON values.
+    `sweep.recalibrating`); `recalibration_facts`: how it came about, JSON values. `workers`: processes that
+    read samples ahead; the table is the same without.
     """
 
     model: AdaPerceiver
@@ -62,6 +63,7 @@ class Sweep:
     patches: int = 0
     recalibration: Recalibration | None = None
     recalibration_facts: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 0
 
     def __post_init__(self) -> None:
         check_task(self.model, self.name)
@@ -156,13 +158,14 @@ class Sweep:
         pending, count = writer.pending(), group.counter()
         before = len(self.samples) - sum(stop - start for start, stop in pending)
         group.barrier()
-        for piece in group.pieces(len(pending)):
-            start, stop = pending[piece]
-            parts = []
-            for part in self.rows(start, stop):
-                parts.append(part)
-                progress(before + count(len(part["sample_ids"])), len(self.samples))
-            writer.write(start, stop, **_joined(parts))
+        pieces = (pending[piece] for piece in group.pieces(len(pending)))
+        with self.samples.ahead(pieces, self.scoring.batch, self.workers) as mine:
+            for start, stop in mine:
+                parts = []
+                for part in self.rows(start, stop):
+                    parts.append(part)
+                    progress(before + count(len(part["sample_ids"])), len(self.samples))
+                writer.write(start, stop, **_joined(parts))
         group.barrier()
         if group.first:
             writer.finish()

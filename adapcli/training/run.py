@@ -62,12 +62,14 @@ def train(
     say: Callable[[str], None] = lambda text: None,
     group: Group = ALONE,
     parallel: str = "ddp",
+    workers: int = 0,
 ) -> Trained:
     """Train by `recipe` in `folder` (made if needed); score the grid on at most `test_samples` test samples.
 
     test_samples: default 20 000, or 2 000 of a dense task.
     The processes of `group` share every batch, `parallel` says how; what they need must be where each sees
-    it, and the first one writes.
+    it, and the first one writes. workers: processes that read data ahead, beside each of the group; nothing
+    depends on how many.
 
     say: is told what a checkpoint gave to begin with. FileError for data or a checkpoint that cannot be read,
     UsageError for a recipe that does not fit them. watch: is given every line of the journal.
@@ -82,7 +84,7 @@ def train(
     watched = source.split("tune", model.preprocessing, recipe.evaluate_samples)
     most = test_samples or (DENSE_TEST_SAMPLES if model.config.is_dense else TEST_SAMPLES)
     test = source.split("test", model.preprocessing, most)
-    with source.feed(recipe, model.preprocessing) as feed:
+    with source.feed(recipe, model.preprocessing, workers=workers) as feed:
         feed.rows = group.rows(recipe.batch)
         trainer = Trainer(
             recipe,

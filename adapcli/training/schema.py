@@ -15,8 +15,8 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 def _data(name: str) -> str:
-    if name != "digits" and not re.fullmatch("folder:.+", name):
-        raise ValueError(f"{name[:80]!r}: expected digits or folder:PATH")
+    if name != "digits" and not re.fullmatch("(folder|npz|webdataset|hf):.+", name):
+        raise ValueError(f"{name[:80]!r}: expected digits or folder:PATH, or npz:, webdataset:, hf:")
     return name
 
 

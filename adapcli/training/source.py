@@ -3,11 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol
 
 from adapcli.data.catalogue import open_catalogue
-from adapcli.data.dataset import FOLDER, Batch, Dataset, open_dataset
+from adapcli.data.dataset import Batch, Dataset, open_dataset
 from adapcli.data.dense import is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.entries import Entry
@@ -155,10 +154,11 @@ def _names_and_marks(entries: Sequence[Entry]) -> str:
 
 def open_source(recipe: Recipe) -> Source:
     """The data that a recipe names, with the targets of its task. FileError if they are not there."""
-    if recipe.data.startswith(FOLDER) and is_dense(recipe.task):
+    if recipe.data != "digits" and is_dense(recipe.task):
+        from adapcli.data.dense_folder import folder_of
         from adapcli.training.dense_source import PairedPictures
 
-        root, classes = Path(recipe.data.removeprefix(FOLDER)).expanduser(), recipe.model.get("num_classes")
+        root, classes = folder_of(recipe.data, recipe.task), recipe.model.get("num_classes")
         return PairedPictures(root, recipe.task, classes, recipe.depth_scale)
     if recipe.data != "digits":
         return Pictures(recipe.data)

@@ -35,6 +35,8 @@ def test_options_and_arguments_that_do_not_exist(adap, command, words, told, tmp
     [
         (["sweep", "--batch", "0"], "expected a whole number from 1 to 65536"),
         (["sweep", "--threads", "9999"], "expected a whole number from 1 to 1024"),
+        (["sweep", "--workers", "9999"], "expected a whole number from 0 to 256"),
+        (["train", "--workers", "-1"], "expected a whole number from 0 to 256"),
         (["sweep", "--seed", str(2**70)], "expected a whole number from 0 to 4294967295"),
         (["sweep", "--limit", "1e3"], "expected a whole number from 1"),
         (["sweep", "--tokens", ""], "expected whole numbers with commas"),

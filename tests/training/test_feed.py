@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from adapcli.data.entries import BrokenEntry
 from adapcli.errors import FileError, UsageError
 from adapcli.model.checkpoint import load, packaged
+from adapcli.training.feed import BLOCKS_AT_ONCE, _order
 from adapcli.training.run import train
 from adapcli.training.schema import Recipe
 from adapcli.training.source import Pictures, open_source
@@ -187,3 +189,79 @@ def test_a_run_on_a_folder_that_crashed_resumes_bit_for_bit(tmp_path: Path):
     states = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert set(whole.metrics["skipped"]) == {"train/b/1.png"}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_processes_that_read_ahead_change_nothing(tmp_path: Path, workers: int):
+    made(tmp_path)
+    (tmp_path / "train/a/3.png").write_bytes(b"none")
+    chosen = recipe(tmp_path)
+    source = open_source(chosen)
+    preprocessing = source.preprocessing(32, 1)
+    with (
+        source.feed(chosen, preprocessing) as alone,
+        source.feed(chosen, preprocessing, workers=workers) as feed,
+    ):
+        for number in (0, 1, 2, 3, 9, 4):  # not always the next one
+            one, two = alone.batch(number), feed.batch(number)
+            assert one.sample_ids == two.sample_ids
+            assert torch.equal(one.images, two.images)
+            assert torch.equal(one.targets, two.targets)
+        assert feed.skipped.items() <= alone.skipped.items()
+        assert set(feed.skipped) == {"train/a/3.png"}
+
+
+def test_scenes_are_the_same_from_other_processes():
+    chosen = Recipe(name="x", batch=6, model={"image_size": 16}, stages=STAGES)
+    source = open_source(chosen)
+    preprocessing = source.preprocessing(16, 1)
+    with source.feed(chosen, preprocessing) as alone, source.feed(chosen, preprocessing, workers=2) as feed:
+        for number in range(3):
+            assert torch.equal(alone.batch(number).images, feed.batch(number).images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_damaged_pictures_end_it(tmp_path: Path, workers: int):
+    made(tmp_path, train=20)
+    for index in range(11):
+        (tmp_path / f"train/a/{index}.png").write_bytes(b"none")
+    chosen = recipe(tmp_path)
+    source = open_source(chosen)
+    with (
+        source.feed(chosen, source.preprocessing(32, 1), workers=workers) as feed,
+        pytest.raises(FileError, match="11 of 40 pictures cannot be read, more than 5%") as caught,
+    ):
+        list(map(feed.batch, range(40)))
+    assert caught.value.hint.startswith("first: train/a/")
+
+
+def test_pictures_of_a_block_stay_near_one_another():
+    class Block(BrokenEntry):
+        @property
+        def block(self) -> str:
+            return self.label
+
+    entries = [Block(str(n), f"{n // 10:02}", "") for n in range(300)]
+    order = _order(entries, 0, 1)
+    assert sorted(order) == list(range(300))
+    assert order.tolist() != _order(entries, 0, 2).tolist()
+    size = 10 * BLOCKS_AT_ONCE
+    for near in (order[first : first + size] for first in range(0, 3 * size, size)):
+        assert len({index // 10 for index in near}) == BLOCKS_AT_ONCE
+        assert sorted(near) != near.tolist()
+
+
+def test_a_run_resumed_with_other_processes_is_the_same(tmp_path: Path):
+    made(tmp_path / "data")
+    chosen = recipe(tmp_path / "data", stages=[{**STAGES[0], "steps": 7}], save_every=1)
+
+    def crash(done: int, total: int, note: str = "") -> None:
+        if done == 4:  # in the middle of the second epoch
+            raise Stop
+
+    whole = train(chosen, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(chosen, tmp_path / "cut", progress=crash, workers=2)
+    resumed = train(chosen, tmp_path / "cut", resume=True, workers=1)
+    states = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
