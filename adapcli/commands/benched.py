@@ -127,6 +127,7 @@ class Benched:
             seed=data["seed"],
             class_names=job.model.class_names or None,
             split_by=str(data.get("split_by", "auto")),
+            task=job.model.config.task,
         )
         return found.batch(0, len(found)).images.to(job.model.device)
 

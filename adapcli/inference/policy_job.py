@@ -34,7 +34,8 @@ def policy_job(
         with torch.no_grad(), autocast(model.device, dtype):
             return run()
 
-    kept = [part for part in vars(folded(model)).values() if isinstance(part, Tensor)]
+    fold = vars(folded(model)) if model.config.classifies else {}
+    kept = [part for part in fold.values() if isinstance(part, Tensor)]
     return Job("policy", name, batch, len(images), call, held_bytes(model, images, *kept))
 
 
