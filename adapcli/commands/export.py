@@ -40,7 +40,10 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a configuration for other runtimes, any batch size, checked against the model."""
+    """Write a configuration for other runtimes, any batch size, checked against the model.
+
+    Its answers are the model's own, also where the run's table is of calibrated ones.
+    """
     from adapcli.inference.export import export as export_model
     from adapcli.inference.export import format_of
     from adapcli.run import Run

@@ -32,7 +32,10 @@ def extract(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a configuration as a smaller checkpoint: a folder, or one file if its name ends in .pt."""
+    """Write a configuration as a smaller checkpoint: a folder, or one file if its name ends in .pt.
+
+    Its answers are the model's own, also where the run's table is of calibrated ones.
+    """
     from adapcli.inference.extract import extract as extract_model
     from adapcli.model.checkpoint import save
     from adapcli.run import Run

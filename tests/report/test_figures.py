@@ -11,6 +11,7 @@ from adapcli.report.figures.choices import choices
 from adapcli.report.figures.comparison import comparison
 from adapcli.report.figures.latency import latency
 from adapcli.report.figures.plane import round_numbers
+from adapcli.report.figures.recalibration import recalibration
 from adapcli.report.figures.reliability import reliability_curves
 from adapcli.report.figures.tradeoff import tradeoff
 from adapcli.report.figures.training import learning_curves
@@ -60,6 +61,9 @@ def drawings(synthetic_table, configs):
         columns=["name", "axis", "value", "share"],
     )
     timed = pd.DataFrame({"cost_flops": [1e6, 5e6] * 2, "median_ms": [1.0, 2, 3, 4], "batch": [1, 1, 64, 64]})
+    changed = pd.DataFrame({"cost_flops": np.geomspace(1e6, 2e7, 9), "gain": np.linspace(-0.01, 0.02, 9)})
+    changed = changed.assign(low=changed["gain"] - 0.02, high=changed["gain"] + 0.02)
+    changed = changed.assign(ece_before=0.05, ece_after=np.linspace(0.01, 0.02, 9))
     name = {"score_name": "accuracy"}
     return {
         "tradeoff": lambda at: tradeoff(configs, [curve], marks(), unit=unit, layout=at, **name),
@@ -69,10 +73,11 @@ def drawings(synthetic_table, configs):
         "comparison": lambda at: comparison([curve, curve], unit=unit, layout=at, **name),
         "latency": lambda at: latency(timed, unit=unit, layout=at),
         "training": lambda at: learning_curves(journal(2000), layout=at),
+        "recalibration": lambda at: recalibration(changed, unit=unit, layout=at),
     }
 
 
-FIGURES = ("tradeoff", "axes", "choices", "reliability", "comparison", "latency", "training")
+FIGURES = ("tradeoff", "axes", "choices", "reliability", "comparison", "latency", "training", "recalibration")
 
 
 @pytest.mark.parametrize("layout", style.LAYOUTS, ids=lambda layout: layout.name)

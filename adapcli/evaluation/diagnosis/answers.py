@@ -126,6 +126,7 @@ def calibration(table: OutcomeTable) -> Check:
     )
     off, listed = int(over.sum()), readouts.to_dict("records")
     told = f"{off} of {len(frame)} readouts off; worst {_worst(readouts)}; full {percent(errors[table.full])}"
+    told += "; the table's answers are calibrated" if table.recalibration is not None else ""
     numbers = {"off": off, "readouts": listed, "samples": len(rows)}
     return Check("calibration", bool(over.any()), told, limit, numbers)
 

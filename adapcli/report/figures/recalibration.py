@@ -32,5 +32,5 @@ def recalibration(frame: pd.DataFrame, *, unit: CostUnit, layout: Layout = style
     errors.set_ylim(bottom=0, top=max(1.0, 110 * np.nanmax(frame[["ece_before", "ece_after"]].to_numpy())))
     for axes in (gained, errors):
         cost_axis(axes, costs, unit, "cost")
-    errors.legend(loc="best")
+    style.legend_below(figure, errors, layout)
     return figure

@@ -28,6 +28,7 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     fingerprints = meta.get("fingerprints", {})
     candidates = [
         ("checkpoint", _checkpoint(known.get("checkpoint"), fingerprints.get("checkpoint"))),
+        ("recalibration", flat(fingerprints.get("recalibration"))),
         ("task", flat(meta.get("task"))),
         ("data", _data(meta.get("data", known.get("data")), meta.get("seed"))),
         ("samples", samples_text(findings)),
