@@ -95,3 +95,44 @@ def test_alone_compares_the_same_scenes_only(tmp_path):
     assert alone.beside(own, packaged, "cheapest")["gain_points"] == 1.0
     with pytest.raises(SystemExit, match="other scenes"):
         alone.beside(own, packaged | {"data": "b"}, "cheapest")
+
+
+@pytest.mark.slow
+def test_the_gap_is_written_with_its_intervals_and_nothing_is_trained_twice(
+    make_table, tmp_path, monkeypatch
+):
+    from policies import registry
+    from policies.field import entrant
+
+    names = {"static", "threshold", "gate", "ppo"}
+    left = {known.algo for known in entrant._KNOWN} - names
+    monkeypatch.setattr(entrant, "_KNOWN", tuple(known for known in entrant._KNOWN if known.name in names))
+    monkeypatch.setattr(entrant, "_LEFT_OUT", (*entrant._LEFT_OUT, *left))
+    make_table(800).save(tmp_path / "run" / "table")
+    experiment = script("0001_policy_gap/run.py")
+    words = ["run.py", "--run", tmp_path / "run", "--work", tmp_path / "work", "--output", tmp_path / "out"]
+    words += ["--seeds", 2, "--timesteps", 256, "--resamples", 20]
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--only", "static", "gate"])
+    experiment.main()
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--split", "tune"])
+    experiment.main()
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["name"] for row in found["field"]] == ["static", "threshold", "gate", "ppo"]
+    assert found["reference"]["gap"] == pytest.approx(1)
+    assert (found["split"], found["n"]) == ("tune", 200)
+    for row in found["field"]:
+        assert row["gap_low"] <= row["gap_high"]
+    assert found["field"][3]["seeds"] == 2
+    assert {"saving_full", "drop_upper_95_one_sided", "certified"} <= set(found["operating_point"])
+    assert set(found["few_against_many"]) == {"soft_5000", "hard_20000", "soft_less_hard", "n"}
+    for name in ("curves.png", "gap.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 5000
+    before = (tmp_path / "out" / "results.json").read_bytes()
+
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(registry, "train", refuse)
+    experiment.main()
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
