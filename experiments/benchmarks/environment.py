@@ -1,7 +1,8 @@
 """How fast the anytime environment is, alone and with Stable-Baselines3's PPO learning in it.
 
 The table is synthetic: a grid of 5 x 3 x 6 configurations (`--configurations published`: 6 x 3 x 21) with
-four signals each. Times are processor seconds of the one thread: other work on the machine counts less. Rivals, in the same run: one Gymnasium environment at a time; PPO with the same network in 64 environments;
+four signals each. Times are processor seconds of the one thread: other work on the machine counts less.
+Rivals, in the same run: one Gymnasium environment at a time; PPO with the same network in 64 environments;
 PPO in an environment of the same spaces that costs nothing, which is what Stable-Baselines3 itself takes.
 """
 

@@ -1,4 +1,6 @@
-"""A gate in a running model decides, answers and pays as it does on the table of the same samples."""
+"""What decides after each look decides, answers and pays in a running model as on the table of its samples."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,12 @@ from adapcli.inference.anytime import run_anytime
 from adapcli.model.flops import executed_flops, increments
 from adapcli.sweep.scoring import score_batch
 from policies import registry
+from policies.anytime.lattice import Lattice
+from policies.anytime.seen import Sight
 from policies.base import measure, save
+from policies.encoding import Prices
+from policies.rl import anytime
+from policies.rl.recipes import ANYTIME_RECIPES
 from policies.table import OutcomeTable
 
 SIZE = 16
@@ -44,13 +51,29 @@ def scored(make_model):
     return model, images, table
 
 
+def looking(algo, table):
+    """The policy of the family's middle by cost, of those that look."""
+    family = registry.train(algo, table, trials=15 if algo == "path" else None).family
+    looks = [measure([policy], table, np.arange(80)).cost_flops[0] for policy in family]
+    return family[int(np.argsort(looks)[len(looks) // 2])]
+
+
+def learned(table):
+    """Before training the network goes on at random, so that there are paths to compare."""
+    lattice, rng = Lattice.of(table), np.random.default_rng(1)
+    sight, prices = Sight.fit(table, lattice), Prices(0.05, 2.0)
+    blank = anytime._untrained(table, lattice, sight, prices, "ppo", None, ANYTIME_RECIPES["ppo"])
+    policy = anytime._over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
+    weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
+    return replace(policy, network=replace(policy.network, weights=weights))
+
+
 @pytest.mark.parametrize("batch", [1, 16])
-def test_gates_run_live(scored, batch):
+@pytest.mark.parametrize("algo", ["gate", "path", "ppo"])
+def test_they_run_live(scored, batch, algo):
     model, images, table = scored
-    family = registry.train("gate", table).family
-    looks = [measure([gate], table, np.arange(80)).cost_flops[0] for gate in family]
-    gate = family[int(np.argsort(looks)[len(looks) // 2])]
-    assert len(gate.nodes) > 1
+    gate = learned(table) if algo == "ppo" else looking(algo, table)
+    assert len(gate.reachable()) > 1
     expected = gate.select(table, np.arange(80))
     found = run_anytime(model, images, gate, batch=batch)
     configurations = list(model.config.space)
