@@ -1,6 +1,8 @@
 """Pictures of the data, from easy to hard, with what was chosen for them."""
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from adapcli.data.dataset import Dataset
     from adapcli.model.preprocessing import Preprocessing
     from adapcli.report.findings import Findings
+    from adapcli.report.policies import Judged
 
 COUNT = 10
 SMALLEST_SIDE = 96
@@ -31,6 +34,39 @@ def examples(findings: "Findings") -> list[Example] | str:
         return f"the data cannot be opened ({error.message})"
     except OtherDataError as error:
         return str(error)
+
+
+def spent_on(findings: "Findings", judged: "Judged") -> list[Example] | str:
+    """Samples from those a policy spends least on to those it spends most on, or why there are none."""
+    assert judged.policy is not None
+    try:
+        data, preprocessing = reopened(findings)
+        cost = judged.policy.select(findings.table, findings.rows).cost_flops
+        places = from_cheap_to_dear(cost)
+        shown = [_example(findings, data, preprocessing, int(place), [judged]) for place in places]
+    except AdapError as error:
+        return f"the data cannot be opened ({error.message})"
+    except OtherDataError as error:
+        return str(error)
+    paid = [(float(cost[place]), float((cost == cost[place]).mean())) for place in places]
+    spent = [
+        f"{findings.unit.number(each)} {findings.unit.name}, as {percent(share, 0)}" for each, share in paid
+    ]
+    return [replace(e, lines=[told, *e.lines]) for e, told in zip(shown, spent, strict=True)]
+
+
+def from_cheap_to_dear(cost: NDArray[np.float64], count: int = COUNT) -> NDArray[np.intp]:
+    """Positions in `cost` (n,), cheapest first: of every amount that is spent, or of `count` of them at even
+    steps, the same number as far as possible, at even steps of their order."""
+    levels = np.unique(cost)
+    levels = levels[np.unique(np.linspace(0, len(levels) - 1, count).round().astype(int))]
+    shares = np.diff(np.linspace(0, count, len(levels) + 1).round().astype(int))
+    found = []
+    for level, share in zip(levels, shares, strict=True):
+        group = np.flatnonzero(cost == level)
+        steps = (np.arange(share) + 0.5) * len(group) / max(share, 1)
+        found.append(group[np.unique(steps.astype(int))])
+    return np.concatenate(found)
 
 
 class OtherDataError(Exception):
@@ -78,8 +114,14 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
     return data, preprocessing
 
 
-def _example(findings: "Findings", data: "Dataset", preprocessing: "Preprocessing", place: int) -> Example:
-    """The sample at `place` of the test split."""
+def _example(
+    findings: "Findings",
+    data: "Dataset",
+    preprocessing: "Preprocessing",
+    place: int,
+    policies: "Sequence[Judged] | None" = None,
+) -> Example:
+    """The sample at `place` of the test split, and what these policies, or all of the run, did with it."""
     from adapcli.data.transforms import denormalise
 
     row = int(findings.rows[place])
@@ -89,15 +131,16 @@ def _example(findings: "Findings", data: "Dataset", preprocessing: "Preprocessin
     names = [str(name) for name in findings.table.meta.get("class_names", [])]
     target = int(findings.table.samples["target"].iloc[row])
     share = float(np.mean(findings.table.score[row]))
-    lines = [f"right in {percent(share, 0)}", *_answers(findings, row, names)]
+    shown = findings.policies if policies is None else policies
+    lines = [f"right in {percent(share, 0)}", *_answers(findings, row, names, shown)]
     pixels = denormalise(batch.images, preprocessing)[0].numpy()
     return Example(_png(pixels), _class_name(names, target), lines)
 
 
-def _answers(findings: "Findings", row: int, names: list[str]) -> list[str]:
+def _answers(findings: "Findings", row: int, names: list[str], policies: "Sequence[Judged]") -> list[str]:
     """What each policy ran for the sample, and whether its answer was right."""
     table, lines = findings.table, []
-    for judged in findings.policies:
+    for judged in policies:
         index = judged.choice(table, row)
         line = f"{judged.name}: {labels.configuration(table.configs, index)}"
         if table.prediction is not None:

@@ -28,7 +28,9 @@ def choices(shares: pd.DataFrame, *, layout: Layout = style.WIDE) -> "Figure":
 
 
 def _bars(axes: "Axes", shares: pd.DataFrame, names: list[str]) -> None:
-    values = sorted(shares["value"].unique())
+    values = list(shares["value"].unique())
+    if not isinstance(values[0], str):  # names come in their order
+        values.sort()
     ramp = style.ramp(len(values))
     left = dict.fromkeys(names, 0.0)
     for i, (value, colour) in enumerate(zip(values, ramp, strict=True)):

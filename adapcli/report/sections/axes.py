@@ -14,7 +14,9 @@ def section(findings: Findings) -> Section:
     effects = tables.axis_effects(findings.configs, findings.table.full)
     if effects.empty:
         return Section(
-            "axes", "Effect of each axis", [Text("The table's configurations share no axis that varies.")]
+            "axes",
+            "Effect of each axis",
+            [Text("No axis of numbers varies over the table's configurations.")],
         )
     names = list(effects["axis"].unique())
     drawing = Drawing(

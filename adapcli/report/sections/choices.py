@@ -5,7 +5,7 @@ import pandas as pd
 
 from adapcli.report import labels, tables
 from adapcli.report.document import Block, Drawing, Gallery, Grid, Section, Text
-from adapcli.report.examples import examples
+from adapcli.report.examples import examples, spent_on
 from adapcli.report.figures.choices import choices
 from adapcli.report.findings import Findings
 from adapcli.report.maps import drawn_maps
@@ -13,6 +13,8 @@ from adapcli.report.policies import Judged
 from adapcli.report.units import percent
 
 MOST_CHOSEN = 5
+GALLERIES = 3
+"""Of so many policies it is shown what they spend much on, the best first."""
 
 
 def section(findings: Findings) -> Section:
@@ -22,21 +24,27 @@ def section(findings: Findings) -> Section:
     blocks: list[Block] = []
     if not findings.policies:
         blocks.append(Text("Without policies, this shows what the oracles would choose."))
-    if everyone and tables.varying_axes(findings.configs):
+    if everyone and _axes(findings):
         blocks.append(_figure(findings, everyone))
     if everyone:
         blocks.append(_most(findings, everyone))
     return Section("choices", title, [*blocks, *_examples(findings)])
 
 
+def _axes(findings: Findings) -> list[str]:
+    """The axes that vary; the model where nothing else does, as in a cascade."""
+    models = findings.configs["model"].nunique() if "model" in findings.configs else 1
+    return tables.varying_axes(findings.configs) or ["model"] * (models > 1)
+
+
 def _figure(findings: Findings, everyone: list[Judged]) -> Drawing:
     shares = axis_shares(findings, everyone)
-    names = ", ".join(e.name for e in everyone)
+    names, axes = ", ".join(e.name for e in everyone), ", ".join(_axes(findings))
     return Drawing(
         "choices",
         lambda layout: choices(shares, layout=layout),
         f"Share of samples per value of each axis, for {names}.",
-        f"How many of {findings.n_text} each policy answered with how many tokens, what width, what depth. "
+        f"How many of {findings.n_text} each policy answered at which value of each axis ({axes}). "
         "For a policy that exits early, this is where it stopped.",
     )
 
@@ -46,9 +54,14 @@ def axis_shares(findings: Findings, everyone: list[Judged]) -> pd.DataFrame:
     records = []
     for judged in everyone:
         shares = np.asarray(judged.evaluation.shares)
-        for axis in tables.varying_axes(findings.configs):
+        for axis in _axes(findings):
             totals = pd.Series(shares).groupby(findings.configs[axis]).sum()
-            records += [(judged.name, axis, value, share) for value, share in totals.items() if share > 0]
+            if axis == "model":  # names have no order: by what they cost
+                totals = totals[findings.configs.groupby(axis)["cost_flops"].mean().sort_values().index]
+            named = axis == "model"
+            records += [
+                (judged.name, axis, value, share) for value, share in totals.items() if named or share > 0
+            ]
     return pd.DataFrame(records, columns=["name", "axis", "value", "share"])
 
 
@@ -77,7 +90,25 @@ def _examples(findings: Findings) -> list[Block]:
         f"Test samples from easy to hard: by how many of the {len(findings.configs)} configurations answer "
         "them rightly. Under each: its class, that share, and what each policy ran and answered."
     )
-    return [Gallery(found, "Example images from easy to hard", caption)]
+    return [Gallery(found, "Example images from easy to hard", caption), *_spent(findings)]
+
+
+def _spent(findings: Findings) -> list[Block]:
+    """What the best policies spend little and much on."""
+    best = findings.best_policy
+    looking = [p for p in findings.policies if p.per_sample and p is not best]
+    found: list[Block] = []
+    for judged in ([best] if best is not None else []) + looking[: GALLERIES - 1]:
+        shown = spent_on(findings, judged)
+        if not isinstance(shown, str) and len(shown) > 1:
+            caption = (
+                f"What {judged.name} spends little and much on: test samples from cheap to dear, of each "
+                "amount as many, although they are not as frequent. Under each: its class, its cost and the "
+                "share of all samples that cost as much, the share of configurations that answer it rightly, "
+                "and what the policy ran."
+            )
+            found.append(Gallery(shown, f"Images from cheap to dear for {judged.name}", caption))
+    return found
 
 
 def _maps(findings: Findings) -> list[Block]:

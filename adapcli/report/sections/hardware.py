@@ -17,7 +17,10 @@ from policies.table import latency
 
 SHOWN, FRONT_SHOWN = 12, 7
 """A longer table is folded; of a longer front some are shown."""
-COLUMNS = ("", "batch", "ms per batch", "quartiles", "samples per s", "peak memory, MiB", "against direct")
+COLUMNS = (
+    *("", "batch", "ms per batch", "quartiles", "samples per s", "peak memory, MiB"),
+    *("against direct", "by FLOPs"),
+)
 
 
 def blocks(findings: Findings) -> list[Block]:
@@ -65,10 +68,31 @@ def _grid(findings: Findings, name: str, measurements: Sequence[Measurement]) ->
         direct = m.row("direct")
         for label, row in _worth_showing(findings, m):
             gain = direct.median_ms / row.median_ms if direct else float("nan")
-            rows.append([label, str(row.batch), *_numbers(row), f"{gain:.2f}x"])
-            records.append({"name": label, **_plain(row), "against_direct": gain})
+            promised = _promised(findings, row)
+            by_flops = MISSING if promised is None else f"{promised:.2f}x"
+            rows.append([label, str(row.batch), *_numbers(row), f"{gain:.2f}x", by_flops])
+            records.append(
+                {"name": label, **_plain(row), "against_direct": gain, "promised_by_flops": promised}
+            )
     caption = _caption(measurements[-1], [row for m in measurements for row in m.rows])
-    return Grid(name, pd.DataFrame(records), COLUMNS, rows, caption, numeric=6, folded=len(rows) > 3 * SHOWN)
+    return Grid(name, pd.DataFrame(records), COLUMNS, rows, caption, numeric=7, folded=len(rows) > 3 * SHOWN)
+
+
+def _promised(findings: Findings, row: Row) -> float | None:
+    """How much faster than direct it would be if FLOPs were time; None where its FLOPs are not known."""
+    facts = findings.table.meta.get("full_configuration")
+    direct = facts.get("published_flops") if isinstance(facts, dict) else None
+    if row.kind == "direct" or not isinstance(direct, int | float):
+        return 1.0 if row.kind == "direct" else None
+    if row.kind == "policy":
+        costs = {
+            p.policy.name: p.evaluation.cost_flops.mean for p in findings.policies if p.policy is not None
+        } | {p.name: p.evaluation.cost_flops.mean for p in findings.policies}
+        return direct / costs[row.name] if row.name in costs else None
+    configs = findings.table.configs
+    known = {labels.configuration(configs, i): i for i in range(findings.table.n_configs)}
+    at = known.get(row.name)
+    return None if at is None else direct / float(findings.table.cost_flops[at])
 
 
 def _caption(last: Measurement, rows: Sequence[Row]) -> str:
@@ -79,7 +103,8 @@ def _caption(last: Measurement, rows: Sequence[Row]) -> str:
     return (
         f"Measured on {labels.readable(last.condition.machine)}, {last.measured[:10]}: medians of "
         f"{last.protocol.get('rounds')} interleaved rounds, {told}. Direct is the full configuration as "
-        "published: plain readout, dense attention. Peak memory is that of tensors, weights included"
+        "published: plain readout, dense attention; by FLOPs is what FLOPs promise against it (of a policy "
+        "on the test samples). Peak memory is that of tensors, weights included"
     )
 
 
