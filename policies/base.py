@@ -14,15 +14,13 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_arrays
-from safetensors.numpy import save as dump_arrays
 
+from policies import arrays
 from policies.errors import AdapError, FileError, UsageError
-from policies.files import read_json, write_bytes, write_json
-from policies.grid import Grid
+from policies.files import read_json, write_json
+from policies.grid import Grid, kept_recalibration
 from policies.objective import Choice, Objective
-from policies.table import OutcomeTable, recalibration
+from policies.table import OutcomeTable
 from policies.table.recalibration import Recalibration
 
 SCHEMA_VERSION = 1
@@ -229,12 +227,10 @@ def save(
     folder = Path(folder)
     if (folder / JSON_NAME).exists() and not overwrite:
         raise UsageError(f"{folder} holds a policy already", "choose another name, or overwrite")
-    arrays = {name: np.ascontiguousarray(array) for name, array in policy.arrays().items()}
-    blob = dump_arrays(arrays)
-    write_bytes(folder / ARRAYS_NAME, blob)
+    digest = arrays.write(folder / ARRAYS_NAME, policy.arrays())
     if policy.grid.recalibration is not None:
         policy.grid.recalibration.save(folder)
-    content = _description(policy, hashlib.sha256(blob).hexdigest())
+    content = _description(policy, digest)
     if certificate is not None:
         content["certificate"] = {**certificate, "policy_sha256": _digest(content)}
     write_json(folder / JSON_NAME, content)
@@ -308,7 +304,7 @@ def read(folder: str | Path) -> Stored:
     """
     folder = Path(folder)
     if folder.is_file():
-        _refuse_file(folder)
+        arrays.refuse_file(folder, JSON_NAME)
     if not folder.is_dir():
         raise FileError(f"{folder}: no such policy folder")
     path = folder / JSON_NAME
@@ -318,40 +314,8 @@ def read(folder: str | Path) -> Stored:
     if content.get("schema_version") != SCHEMA_VERSION:
         version = content.get("schema_version")
         raise FileError(f"{path}: schema_version {version!r}, this version reads {SCHEMA_VERSION}")
-    arrays = _read_arrays(folder / ARRAYS_NAME, content.get("arrays_sha256"))
-    return Stored(path, content, arrays, _read_recalibration(folder, content))
-
-
-def _read_recalibration(folder: Path, content: Mapping[str, Any]) -> Recalibration | None:
-    """What the grid's fingerprints tell of; nothing where there is no grid, which is refused later."""
-    grid = content.get("grid")
-    fingerprints = grid.get("fingerprints") if isinstance(grid, dict) else None
-    rows = grid.get("configurations") if isinstance(grid, dict) else None
-    if not isinstance(fingerprints, dict) or not isinstance(rows, list):
-        return None
-    return recalibration.load(folder, fingerprints, len(rows))
-
-
-def _refuse_file(path: Path) -> None:
-    with path.open("rb") as file:
-        archive = file.read(4) == b"PK\x03\x04"
-    what = "an archive (Stable-Baselines3 keeps Python objects in such)" if archive else "a single file"
-    raise FileError(
-        f"{path}: {what}, not a policy folder; refused, nothing was run",
-        f"a policy is a folder with {JSON_NAME}",
-    )
-
-
-def _read_arrays(path: Path, digest: object) -> dict[str, npt.NDArray[Any]]:
-    try:
-        blob = path.read_bytes()
-        if hashlib.sha256(blob).hexdigest() != digest:
-            raise FileError(f"{path}: does not belong to the {JSON_NAME} beside it (its SHA-256 differs)")
-        return dict(parse_arrays(blob))
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file") from error
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path}: not usable: {error}") from error
+    found = arrays.read(folder / ARRAYS_NAME, content.get("arrays_sha256"), JSON_NAME)
+    return Stored(path, content, found, kept_recalibration(folder, content.get("grid")))
 
 
 def check_name(name: str) -> str:

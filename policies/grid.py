@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from policies.errors import FileError, UsageError
 from policies.table import OutcomeTable
-from policies.table.recalibration import FINGERPRINT, Recalibration
+from policies.table.recalibration import FINGERPRINT, Recalibration, load
 from policies.table.schema import id_columns
 
 
@@ -113,6 +114,18 @@ class Grid:
         if len(grid.cost_flops) != len(grid) or not np.isfinite(grid.cost_flops).all():
             raise ValueError("cost_flops: one finite number per configuration expected")
         return grid
+
+
+def kept_recalibration(folder: Path, content: object) -> Recalibration | None:
+    """What the fingerprints of a grid, as JSON, tell of, from beside it; None for what is no grid.
+
+    FileError if it is not there, or damaged.
+    """
+    grid = content if isinstance(content, dict) else {}
+    fingerprints, rows = grid.get("fingerprints"), grid.get("configurations")
+    if not isinstance(fingerprints, dict) or not isinstance(rows, list):
+        return None
+    return load(folder, fingerprints, len(rows))
 
 
 def _text(fingerprint: object) -> str:
