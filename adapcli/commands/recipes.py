@@ -35,6 +35,14 @@ TeacherSource = Annotated[
 TrainingData = Annotated[
     str | None, typer.Option("--data", metavar="NAME", help=f"{DATA_HELP[:-1]}, for the recipe's.")
 ]
+DepthScale = Annotated[
+    float | None,
+    typer.Option(
+        "--depth-scale",
+        metavar="N",
+        help="Values per metre in a folder's depth maps, for what the folder says, or 1000.",
+    ),
+]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print the whole recipe as YAML, and stop.")
 ]
@@ -42,13 +50,19 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell shapes, memory and
 
 
 def chosen_recipe(
-    name: str, changes: Sequence[str], *, seed: int | None, teacher: str | None, data: str | None
+    name: str,
+    changes: Sequence[str],
+    *,
+    seed: int | None,
+    teacher: str | None,
+    data: str | None,
+    depth_scale: float | None = None,
 ) -> "Recipe":
     """The recipe with what was typed in place of its own. UsageError for what is not allowed."""
     from adapcli.errors import UsageError
     from adapcli.training.recipe import load_recipe
 
-    given = {"seed": seed, "teacher.source": teacher, "data": data}
+    given = {"seed": seed, "teacher.source": teacher, "data": data, "depth_scale": depth_scale}
     typed = [*changes, *(f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None)]
     try:
         recipe = load_recipe(name, typed)
@@ -61,7 +75,11 @@ def chosen_recipe(
 
 def _as_typed(message: str, changes: Sequence[str]) -> str:
     """The message with the option that was typed, where --set stands for one of its own."""
-    for key, option in (("teacher.source", "--teacher"), ("data", "--data")):
+    for key, option in (
+        ("teacher.source", "--teacher"),
+        ("data", "--data"),
+        ("depth_scale", "--depth-scale"),
+    ):
         if message.startswith(f"--set {key}:") and not any(
             change.startswith(f"{key}=") for change in changes
         ):

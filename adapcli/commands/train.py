@@ -20,6 +20,7 @@ from adapcli.commands.options import (
 )
 from adapcli.commands.recipes import (
     Changes,
+    DepthScale,
     DryRun,
     PrintConfig,
     TeacherSource,
@@ -48,6 +49,7 @@ def train(
     changes: Changes = None,
     data: TrainingData = None,
     teacher: TeacherSource = None,
+    depth_scale: DepthScale = None,
     device: Device = "auto",
     threads: Threads = None,
     workers: Workers = 0,
@@ -86,7 +88,9 @@ def train(
     from adapcli.training.run import train as run_training
 
     console, folder = Console(json=json, quiet=quiet, muted=not Launch.here().first), Run.open(run)
-    chosen = chosen_recipe(recipe, changes or [], seed=seed, teacher=teacher, data=data)
+    chosen = chosen_recipe(
+        recipe, changes or [], seed=seed, teacher=teacher, data=data, depth_scale=depth_scale
+    )
     if print_config or dry_run:
         return show_recipe(console, chosen) if print_config else show_plan(console, chosen)
     torch.set_num_threads(threads or 1)  # such small models lose more to a second thread than they gain

@@ -185,7 +185,7 @@ class Recipe(Strict):
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Annotated[str, AfterValidator(_data)] = "digits"
-    depth_scale: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    depth_scale: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
     model: dict[str, Any] = {}

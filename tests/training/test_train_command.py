@@ -220,3 +220,31 @@ def test_tensorboard_that_is_absent_is_told_before_anything_runs(adap, write, tm
     assert (code, out) == (4, "")
     assert "pip install 'adap[tensorboard]'" in err
     assert not (tmp_path / "adap-run").exists()
+
+
+DENSE = """{task: TASK, output_feat_dim: 8, num_bins: 4, min_depth: 1.0, max_depth: 11.0, embed_dim: 16,
+num_heads: 2, depth: 2, max_latent_tokens: 4, token_granularities: [1, 4], widths: [16], image_size: 16,
+patch_size: 8}"""
+
+
+@pytest.mark.parametrize(("task", "shown"), [("segmentation", "miou"), ("depth", "rmse")])
+def test_dense_tasks_are_told_by_their_own_metric(adap, write, task, shown):
+    name = write(steps=2)
+    code, out, _ = adap(
+        "--recipe", name, "--set", f"model={DENSE.replace('TASK', task)}", "--run", "r", "--json"
+    )
+    assert code == 0
+    metrics = json.loads(out)
+    assert metrics["metric"] == shown
+    assert f"{shown}_fewest_tokens" in metrics
+    code, out, _ = adap("--recipe", name, "--set", f"model={DENSE.replace('TASK', task)}", "--run", "q")
+    assert code == 0
+    assert shown in out
+    assert (" m\n" in out) == (task == "depth")
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf", "1e9"])
+def test_scales_of_depth_that_cannot_be(adap, write, scale):
+    code, _, error = adap("--recipe", write(), "--depth-scale", scale)
+    assert code == 2
+    assert error.startswith("error: --depth-scale: ")

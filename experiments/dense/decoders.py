@@ -1,0 +1,111 @@
+"""Does a stronger decoder than the linear probe help, at an equal encoder?
+
+    python experiments/dense/decoders.py --start CHECKPOINT --out experiments/dense/decoders.json
+
+Trains one head after another on the frozen features of a checkpoint of `digits-segmentation`: same scenes,
+steps and schedule, all axes adaptive, only the head's weights learn. Finished trainings are kept in --runs
+and not repeated; interrupted ones go on.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapcli.model.checkpoint import load
+from adapcli.model.flops import executed_flops
+from adapcli.training.recipe import load_recipe
+from adapcli.training.run import train
+
+DECODERS = {
+    "linear": {"decoder": "linear"},
+    "conv": {"decoder": "conv", "decoder_dim": 16, "decoder_stages": 0},
+    "conv x2": {"decoder": "conv", "decoder_dim": 16, "decoder_stages": 1},
+}
+CORNERS = ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest")
+
+
+def changes(start: Path, decoder: dict[str, Any], steps: int, seed: int) -> list[str]:
+    """What makes the recipe one of a new head on a frozen backbone."""
+    model = {"task": "segmentation", **decoder}
+    return [
+        f"start={start}",
+        "train=[head.]",
+        f"model={json.dumps(model)}",
+        f"stages=[{{name: head, steps: {steps}, axes: [tokens, depth, width]}}]",
+        f"seed={seed}",
+        "optimiser.warmup_steps=50",
+        "optimiser.ema_decay=0.98",
+        "evaluate_every=100000",
+        "log_every=100",
+    ]
+
+
+def trained(folder: Path, wanted: list[str], scenes: int) -> dict[str, Any]:
+    """The metrics of one training, which is made unless it is there."""
+    recipe = load_recipe("digits-segmentation", wanted)
+    known = folder / "metrics.json"
+    if known.exists():
+        found = json.loads(known.read_text())
+        if found["recipe"] == recipe.model_dump(mode="json") and found["samples"] == scenes:
+            return dict(found)
+    return train(recipe, folder, resume=True, test_samples=scenes).metrics
+
+
+def summed_up(runs: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Mean and deviation over seeds, in points; cost of the full configuration and of its readout."""
+    model = load(folder / "model.pt")
+    config, head = model.config, [p.numel() for n, p in model.named_parameters() if n.startswith("head.")]
+    full = executed_flops(config, config.full_configuration)
+    corners = {corner: [round(100 * run[f"miou_{corner}"], 2) for run in runs] for corner in CORNERS}
+    return {
+        "full_flops": full,
+        "head_parameters": sum(head),
+        "miou": corners,
+        "mean": {corner: round(statistics.mean(values), 2) for corner, values in corners.items()},
+        "deviation": {corner: round(statistics.stdev(values), 2) for corner, values in corners.items()},
+        "seconds": [run["seconds"] for run in runs],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    titles = ["decoder", "head parameters", "MFLOPs, full", *(c.replace("_", " ") for c in CORNERS)]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for name, entry in found.items():
+        scores = [f"{entry['mean'][c]:.1f} ± {entry['deviation'][c]:.1f}" for c in CORNERS]
+        cells = [name, f"{entry['head_parameters']:,}", f"{entry['full_flops'] / 1e6:.2f}", *scores]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--start", type=Path, required=True, help="a checkpoint of digits-segmentation")
+    parser.add_argument("--runs", type=Path, default=Path("runs/dense"), help="where the trainings are kept")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scenes", type=int, default=500, help="test scenes")
+    parser.add_argument("--out", type=Path, help="write the result here as JSON, and a table beside it")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in DECODERS}
+    folders: dict[str, Path] = {}
+    for seed in range(options.seeds):
+        for name, decoder in DECODERS.items():
+            folders[name] = options.runs / f"{name.replace(' ', '-')}-seed{seed}"
+            wanted = changes(options.start, decoder, options.steps, seed)
+            runs[name].append(trained(folders[name], wanted, options.scenes))
+            print(f"{name}, seed {seed}: {100 * runs[name][-1]['miou_full']:.1f} %", flush=True)
+    found = {name: summed_up(runs[name], folders[name]) for name in DECODERS}
+    print(table(found))
+    if options.out:
+        kept = {"steps": options.steps, "scenes": options.scenes, "decoders": found}
+        options.out.write_text(json.dumps(kept, indent=1) + "\n")
+        options.out.with_suffix(".md").write_text(table(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
