@@ -18,6 +18,7 @@ import torch
 
 import policies
 from policies import evaluate as judging
+from policies.curves import trade_off
 from policies.table import OutcomeTable
 
 AXES = {"tokens": (32, 64, 96, 128, 192, 256), "width": (416, 624, 832), "depth": tuple(range(1, 22))}
@@ -66,9 +67,11 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     for algo in LEARNERS:
         seconds, trained = timed(lambda algo=algo: policies.train(algo, table))
         judged, result = timed(lambda policy=trained.policy: judging.evaluate(policy, table))
+        whole, _ = timed(lambda trained=trained: trade_off(trained, table))
         found |= {
             f"{algo}_seconds": round(seconds, 3),
             f"{algo}_evaluate_seconds": round(judged, 3),
+            f"{algo}_trade_off_seconds": round(whole, 3),
             f"{algo}_saving_static": round(result.saving_static.mean, 4),
         }
     with mock.patch.object(judging, "near_hull", lambda scores, costs: np.arange(len(costs))):

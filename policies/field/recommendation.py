@@ -88,7 +88,8 @@ def measure_text(request: "Request") -> str:
     if request.promise is not None:
         return "of the full cost saved by what is guaranteed"
     if asked.max_drop is not None:
-        return f"of the full cost saved at {100 * asked.max_drop:g} points below full"
+        unit = "point" if asked.max_drop == 0.01 else "points"
+        return f"of the full cost saved at {100 * asked.max_drop:g} {unit} below full"
     if asked.lambda_ is not None:
         return f"score less {asked.lambda_:g} x cost"
     return f"score at {asked.flops_target:g} of the full cost"
