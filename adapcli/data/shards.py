@@ -84,11 +84,13 @@ def open_shards(place: str, by: str) -> Catalogue:
 def _shards(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
+    if not root.exists():
+        raise FileError(f"{root}: no such file or folder", "expected a .tar file, or a folder of them")
     found = [path for path in files_in(root) if path.suffix.lower() == ".tar"]
     if not found:
         packed = any(path.name.lower().endswith((".tar.gz", ".tgz")) for path in files_in(root))
         raise FileError(
-            f"{root}: no .tar files in it" if root.is_dir() else f"{root}: no such file or folder",
+            f"{root}: no .tar files in it",
             "compressed shards cannot be read at any place: unpack them with gunzip" if packed else "",
         )
     return found

@@ -4,7 +4,6 @@ A Parquet file is read a group of rows at a time, from the disk or over the netw
 """
 
 import hashlib
-import json
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -14,15 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, Protocol
 
+from adapcli.data.columns import Columns, find_columns
 from adapcli.data.entries import LARGEST, ContentEntry, pieces_key
 from adapcli.data.images import UnreadableImageError
 from adapcli.data.memory import memory_bytes
 from adapcli.errors import FileError
 
-PICTURES = ("image", "img", "picture", "jpg", "png")
-LABELS = ("label", "labels", "fine_label", "cls", "class", "target")
 KEPT_BYTES = 1 << 28
 """Groups of rows that each process keeps, the last one in any case."""
 
@@ -33,14 +31,6 @@ class Elsewhere(Protocol):
     def open(self, path: str, mode: str) -> AbstractContextManager[IO[bytes]]:
         """As the builtin."""
         ...
-
-
-class Columns(NamedTuple):
-    """Which columns hold pictures and classes, and what the classes' numbers stand for."""
-
-    picture: str
-    label: str
-    class_names: tuple[str, ...]
 
 
 class RowFile(ABC):
@@ -261,36 +251,6 @@ def _read(read: Callable[[], Any]) -> Any:
         return read()
     except (OSError, pa.ArrowException) as error:
         raise UnreadableImageError(_line(error)) from error
-
-
-def find_columns(place: str, schema: Any) -> Columns:
-    """By the features that Hugging Face's libraries note, else by usual names. FileError if there is none."""
-    features = _features(schema)
-    pictures = [name for name in schema.names if _of_type(features, name, "Image")]
-    labels = [name for name in schema.names if _of_type(features, name, "ClassLabel")]
-    pictures = pictures or [name for name in PICTURES if name in schema.names]
-    labels = labels or [name for name in LABELS if name in schema.names]
-    if not pictures or not labels:
-        raise FileError(
-            f"{place}: no column of {'pictures' if not pictures else 'classes'} in it",
-            f"found {', '.join(schema.names[:8]) or 'none'}; expected image and label",
-        )
-    names = features.get(labels[0], {}).get("names") if _of_type(features, labels[0], "ClassLabel") else None
-    usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return Columns(pictures[0], labels[0], tuple(names) if usable and names else ())
-
-
-def _features(schema: Any) -> Mapping[str, Any]:
-    try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _of_type(features: Mapping[str, Any], name: str, kind: str) -> bool:
-    feature = features.get(name)
-    return isinstance(feature, dict) and feature.get("_type") == kind
 
 
 def _is_struct(kind: Any) -> bool:

@@ -63,9 +63,9 @@ class Trainer:
     teacher's answer to images (B, channels, height, width). augment: images and labels (B,) of a batch by its
     number -> images and labels, then perhaps shares of classes (B, K). progress: called with (steps done,
     steps in all, a short text). watch: called with every line of the journal. origins: what the run
-    is made from, which must still be so when it is resumed. seconds: time spent on `step`
-    steps, before an interruption too. group: the processes that train together; the first one writes
-    and is told. parallel: how, if they are several.
+    is made from, which must still be so when it is resumed. seconds, skipped: time spent, and data that
+    cannot be read, in `step` steps, before an interruption too. group: the processes that train together;
+    the first one writes and is told. parallel: how, if they are several.
     """
 
     recipe: Recipe
@@ -78,6 +78,7 @@ class Trainer:
     progress: Progress = lambda done, total, note: None
     watch: Watch = lambda line: None
     origins: Origins = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     group: Group = ALONE
     parallel: str = "ddp"
     seconds: float = field(default=0.0, init=False)
@@ -268,6 +269,7 @@ class Trainer:
             "seconds": self.seconds,
             "recent": list(self.recent),
             "origins": self.origins,
+            "skipped": dict(self.skipped),
         }
         if self.group.first:
             write_state(self.folder, TrainingState(self.step, self.recipe, parts))
@@ -286,6 +288,7 @@ class Trainer:
             self.optimisation.load_state_dict(state.parts["optimisation"])
             self.seconds = float(state.parts["seconds"])
             self.recent = [dict(losses) for losses in state.parts["recent"]]
+            self.skipped.update(state.parts.get("skipped", {}))
         except Exception as error:  # parts that do not fit fail anywhere in torch
             reason = (str(error).splitlines() or [""])[0][:200]
             raise FileError(

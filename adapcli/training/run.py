@@ -97,6 +97,7 @@ def train(
             parallel=parallel,
         )
         trainer.watch, trainer.origins = watch, origins(recipe, source)
+        trainer.skipped = feed.skipped
         group.agree(trainer.origins, "what the run is made from")
         trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
         trainer.augment = Augmentation(

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adapcli.data.dataset import open_dataset
+from adapcli.model.preprocessing import Preprocessing
+
+PLAIN = Preprocessing(6, 6, (0.0,), (1.0,))
+TABLE = ("fit", "tune", "calibration", "test")
 CLASSES = ("ape", "bee", "cow")
 EACH = 60
 
@@ -114,3 +119,18 @@ def picture_saved(tmp_path_factory, every_picture):
     root = tmp_path_factory.mktemp("saved")
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(root, num_shards=2)
     return root
+
+
+def whole(name, **options):
+    """All batches of a source's four splits, and everything skipped."""
+    opened = [open_dataset(name, split=split, preprocessing=PLAIN, **options) for split in TABLE]
+    return [data.batch(0, len(data)) for data in opened], [skip for data in opened for skip in data.skipped]
+
+
+def labels_of(name, **options):
+    batches, _ = whole(name, **options)
+    return {k: int(v) for b in batches for k, v in zip(b.sample_ids, b.targets, strict=True)}
+
+
+def grey(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 6, 6), np.uint8)

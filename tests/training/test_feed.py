@@ -188,6 +188,8 @@ def test_a_run_on_a_folder_that_crashed_resumes_bit_for_bit(tmp_path: Path):
     resumed = train(chosen, tmp_path / "cut", resume=True)
     states = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert whole.metrics["skipped"].keys() == {"train/b/1.png"}
+    assert whole.metrics["skipped"] == resumed.metrics["skipped"]
     assert set(whole.metrics["skipped"]) == {"train/b/1.png"}
 
 
@@ -253,15 +255,21 @@ def test_pictures_of_a_block_stay_near_one_another():
 
 def test_a_run_resumed_with_other_processes_is_the_same(tmp_path: Path):
     made(tmp_path / "data")
-    chosen = recipe(tmp_path / "data", stages=[{**STAGES[0], "steps": 7}], save_every=1)
+    (tmp_path / "data/train/b/1.png").write_bytes(b"none")
+    chosen = recipe(tmp_path / "data", stages=[{**STAGES[0], "steps": 4}], save_every=1)
 
     def crash(done: int, total: int, note: str = "") -> None:
-        if done == 4:  # in the middle of the second epoch
+        if done == 3:  # in the middle of the second epoch; the last batch meets no damaged picture
             raise Stop
 
+    with feed_of(chosen) as feed:
+        assert feed.batch(3)
+        assert not feed.skipped
     whole = train(chosen, tmp_path / "whole")
     with pytest.raises(Stop):
         train(chosen, tmp_path / "cut", progress=crash, workers=2)
     resumed = train(chosen, tmp_path / "cut", resume=True, workers=1)
     states = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert whole.metrics["skipped"].keys() == {"train/b/1.png"}
+    assert whole.metrics["skipped"] == resumed.metrics["skipped"]
