@@ -11,6 +11,7 @@ from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    from adapcli.run import Run
     from policies.base import Trained
     from policies.evaluate import Baselines, Evaluation
     from policies.table import OutcomeTable
@@ -109,11 +110,8 @@ def train_policy(
     guaranteed: the calibration samples certify it, or nothing is written (exit code 5). --algo all trains
     every kind, compares them and recommends one; with --resume, those that are done are not trained again.
     """
-    import policies
     from adapcli.run import Run
-    from policies import base, evaluate, registry
-    from policies.curves import trade_off
-    from policies.table import OutcomeTable
+    from policies import base, registry
 
     goal: dict[str, Any] = {"flops_target": flops_target, "lambda_": lambda_, "max_drop": max_drop}
     _one_of(*goal.values())
@@ -127,10 +125,21 @@ def train_policy(
     name = base.check_name(name or registry.default_name(algo, env))
     options = _options_of(algo, env, target=aim, timesteps=timesteps, actions=actions, seed=seed, name=name)
     options |= {"promise": promise, "best_effort": best_effort, "seeds": seeds}
+    _train_one(console, folder, algo, goal | options, seed, overwrite=overwrite)
+
+
+def _train_one(
+    console: Console, folder: "Run", algo: str, options: dict[str, Any], seed: int, *, overwrite: bool
+) -> None:
+    import policies
+    from policies import evaluate
+    from policies.curves import trade_off
+    from policies.table import OutcomeTable
+
     table = OutcomeTable.load(folder.require("table"))
-    target = folder.claim("policies", name, overwrite=overwrite)
+    target = folder.claim("policies", options["name"], overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
-        trained = policies.train(algo, table, progress=progress, **goal, **options)
+        trained = policies.train(algo, table, progress=progress, **options)
     judged, found = evaluate.evaluate(trained.policy, table), trade_off(trained, table)
     keeping.keep(target, table, trained, judged, found, overwrite=overwrite)
     folder.record(seed=seed)
