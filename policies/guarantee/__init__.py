@@ -2,7 +2,8 @@
 
 from policies.guarantee.certificate import Certificate, Group, kept
 from policies.guarantee.certify import certified, certify
+from policies.guarantee.exits import exits
 from policies.guarantee.promise import Promise
 from policies.guarantee.words import promised, told
 
-__all__ = ["Certificate", "Group", "Promise", "certified", "certify", "kept", "promised", "told"]
+__all__ = ["Certificate", "Group", "Promise", "certified", "certify", "exits", "kept", "promised", "told"]

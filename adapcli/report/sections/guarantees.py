@@ -6,7 +6,7 @@ from adapcli.report import labels
 from adapcli.report.document import Block, Grid, Text
 from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
-from policies.guarantee import Certificate, told
+from policies.guarantee import Certificate, exits, told
 
 LIKENESS = (
     "A guarantee is for samples drawn like the calibration samples, from sources like theirs; it is one for "
@@ -56,6 +56,31 @@ def _groups(findings: Findings, sure: list[tuple[Judged, Certificate]]) -> Grid:
             )
     caption = "What each group of calibration samples loses against the full configuration, each by itself"
     return Grid("guarantees", pd.DataFrame(records), columns, rows, caption, numeric=4)
+
+
+def lost_at_exits(findings: Findings) -> list[Block]:
+    """What the samples of each exit lose, of every policy that decides per sample; folded."""
+    rows, records = [], []
+    for judged in findings.policies:
+        if judged.policy is None or not judged.per_sample:
+            continue
+        for group in exits(judged.policy, findings.table, SPLIT):
+            at = labels.configuration(findings.table.configs, group.configuration)
+            mean, low, high = map(_hundredths, (group.loss.mean, group.loss.low, group.loss.high))
+            share = f"{100 * group.share:.1f}"
+            rows.append([judged.name, at, labels.number(group.n), share, mean, f"{low} to {high}"])
+            records.append(
+                {"policy": judged.name, "configuration": at, "n": group.n, "share": group.share}
+                | {"loss": group.loss.mean, "loss_low": group.loss.low, "loss_high": group.loss.high}
+            )
+    if not rows:
+        return []
+    columns = ["", "answered at", "samples", "share, %", "loss, points", "95 %, all together"]
+    caption = (
+        f"What {findings.n_text} lose against the full configuration, by where they are answered; the "
+        "intervals of a policy hold all together"
+    )
+    return [Grid("exits", pd.DataFrame(records), columns, rows, caption, numeric=4, folded=True)]
 
 
 def _hundredths(share: float) -> str:

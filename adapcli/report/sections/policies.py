@@ -25,7 +25,7 @@ def section(findings: Findings) -> Section:
         blocks.append(Missing("No policy has been trained in this run.", findings.command(COMMAND)))
     blocks += [Text(_how_to_read(findings)), _grid(findings)]
     if findings.policies:
-        blocks += [_making(findings), *guarantees.blocks(findings)]
+        blocks += [_making(findings), *guarantees.blocks(findings), *guarantees.lost_at_exits(findings)]
     return Section("policies", "Policies", blocks)
 
 
