@@ -1,6 +1,7 @@
-"""What decides after each look decides, answers and pays in a running model as on the table of its samples."""
+"""What decides after each look decides, answers and pays in a running model as on its table."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ from adapcli.model.flops import executed_flops, increments
 from adapcli.sweep.scoring import score_batch
 from policies import registry
 from policies.anytime.lattice import Lattice
+from policies.anytime.path import Path
 from policies.anytime.seen import Sight
 from policies.base import measure, save
 from policies.encoding import Prices
+from policies.grid import Grid
 from policies.rl import anytime
 from policies.rl.recipes import ANYTIME_RECIPES
 from policies.table import OutcomeTable
@@ -53,9 +56,15 @@ def scored(make_model):
 
 def looking(algo, table):
     """The policy of the family's middle by cost, of those that look."""
-    family = registry.train(algo, table, trials=15 if algo == "path" else None).family
+    family = registry.train(algo, table).family
     looks = [measure([policy], table, np.arange(80)).cost_flops[0] for policy in family]
     return family[int(np.argsort(looks)[len(looks) // 2])]
+
+
+def path(table):
+    """Two states, the second for half of the samples."""
+    states = (0, Lattice.of(table).reachable(0)[-1])
+    return Path(Grid.of(table), states, (float(np.median(table.signals[:, 0, 0])),), 0.3)
 
 
 def learned(table):
@@ -72,7 +81,7 @@ def learned(table):
 @pytest.mark.parametrize("algo", ["gate", "path", "ppo"])
 def test_they_run_live(scored, batch, algo):
     model, images, table = scored
-    gate = learned(table) if algo == "ppo" else looking(algo, table)
+    gate = {"gate": partial(looking, "gate"), "path": path, "ppo": learned}[algo](table)
     assert len(gate.reachable()) > 1
     expected = gate.select(table, np.arange(80))
     found = run_anytime(model, images, gate, batch=batch)
