@@ -45,8 +45,8 @@ class Sweep:
 
     The full configuration is always among them, since `agreement` is measured against it. `batch` samples run
     at once, fewer where maps need the memory; a table's bits depend on it, its values only in rounding.
-    `dtype` is that of the run (bfloat16 by autocast); outcomes are stored in float32. `compiled` is only told:
-    whether the model's blocks are.
+    `dtype` is that of the run (bfloat16 by autocast); outcomes are stored in float32. `compiled` is only
+    told: whether the model's blocks are.
     `patches`: also store the patch embeddings, averaged into this many along each side; 0: none.
     `recalibration`: everything is worked out from logits so changed, one row per configuration (see
     `sweep.recalibrating`); `recalibration_facts`: how it came about, JSON values. `workers`: processes that

@@ -60,7 +60,7 @@ def check_task(model: AdaPerceiver, name: str) -> None:
 def scoring_of(
     model: AdaPerceiver, configurations: Sequence[Configuration], full: int, batch: int
 ) -> Scoring:
-    """How to score a model. full: the column that others are compared with; batch: images at once, at most."""
+    """How to score a model. full: the column that others are compared with; batch: at most so many images."""
     kind = ClassScoring if model.config.classifies else MapScoring
     return kind(model, configurations, full, batch)
 

@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
+
+from adapcli.evaluation.dense.passes import grid_flops
+from adapcli.evaluation.dense.tasks import dense_task
+from adapcli.evaluation.passes import plan_passes
 from adapcli.model.config import ModelConfig
-from adapcli.model.flops import embed_flops, flops, input_flops, readout_flops, trunk_flops
+from adapcli.model.flops import embed_flops, executed_flops, flops, input_flops, readout_flops, trunk_flops
 from adapcli.space import Configuration
 
 SIZES = {"ADE20K": (518, 518), "NYUv2": (480, 640)}
@@ -85,6 +90,23 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
+def grids() -> list[str]:
+    """What a sweep of whole grids and parts of them takes of one image at 518 px, in one pass per width."""
+    parts = {"all": {}, "--tokens 64,256": {"tokens": (64, 256)}}
+    parts["--tokens 64,256 --depths 7,14,21"] = {"tokens": (64, 256), "depths": (7, 14, 21)}
+    lines = []
+    for config, (name, axes) in product((dense_config("segmentation"), dense_config("depth")), parts.items()):
+        configurations, task = list(config.space.restrict(**axes)), dense_task(config, 518)
+        shared = grid_flops(config, plan_passes(config, configurations), 518) / 1e12
+        alone = sum(executed_flops(config, c, 518) for c in configurations) / 1e12
+        width = np.dtype(task.metrics_dtype).itemsize
+        cell = 4 * (2 + len(task.signal_names)) + len(task.metric_columns) * width
+        kib = len(configurations) * cell / 1024
+        cells = (config.task, name, str(len(configurations)), f"{shared:.2f}", f"{alone:.2f}", f"{kib:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def told(row: dict[str, Any]) -> str:
     """One line of the table, GFLOPs and ratios."""
     pairs = [f"{row[f'{r}_flops'] / 1e9:.1f} ({row[f'{r}_ratio']:.1f}x)" for r in READINGS]
@@ -112,6 +134,10 @@ def main() -> None:
     for row in found:
         if row["configuration"].endswith("w832 l21"):
             print(told(row))
+    print("\n| task | sub-grid | configurations | TFLOPs an image | one by one | KiB stored an image |")
+    print("|---" * 6 + "|")
+    for line in grids():
+        print(line)
     published = flops(ModelConfig(num_classes=1000), Configuration(256, 832, 21))
     ratio = VIT_H14.flops(SIZES["ADE20K"]) / published
     print(f"\nViT-H/14 at 518 px against the published model's {published / 1e9:.2f} at 224 px: {ratio:.1f}x")

@@ -13,6 +13,7 @@ from adapcli.data.dense import IGNORE
 from adapcli.errors import FileError
 from adapcli.evaluation.dense import passes
 from adapcli.evaluation.dense.tasks import dense_task
+from adapcli.sweep import estimate as estimate_module
 from adapcli.sweep import sweep as sweep_module
 from adapcli.sweep.estimate import disk_bytes, estimate
 from adapcli.sweep.samples import Samples
@@ -193,6 +194,22 @@ def test_the_full_grid_of_a_dense_model_is_told_beforehand(make_dense_sweep):
     assert disk_bytes(sweep) > cells * (4 * (2 + 7) + 2 * 14)
     part = make_dense_sweep("segmentation", axes={"tokens": [1, 8], "depths": [3]})
     assert part.flops_per_sample < 0.75 * sweep.flops_per_sample
+
+
+def test_a_dear_grid_is_told_from_its_full_configuration_alone(make_dense_sweep, monkeypatch):
+    sweep, ran = make_dense_sweep("depth"), []
+    draw = type(sweep.model).draw
+
+    def counted(*arguments):
+        ran.append(1)
+        return draw(*arguments)
+
+    monkeypatch.setattr(type(sweep.model), "draw", counted)
+    monkeypatch.setattr(estimate_module, "DEAR_FLOPS", 1)
+    found = estimate(sweep)
+    assert (len(ran), found.measured) == (1, 1)
+    assert found.seconds > 0
+    assert found.flops_per_sample == sweep.flops_per_sample
 
 
 def test_a_mask_that_the_model_cannot_be_scored_against_is_refused(make_dense_sweep, tmp_path):
