@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adapcli.data.entries import Entry as Entry
 from adapcli.data.entries import content_key
+from adapcli.data.flat import HEAPS, LISTINGS, in_classes, listing_of
 from adapcli.data.images import check_image, is_grey, read_image, suffixes
 from adapcli.data.parts import PART_NAMES
 from adapcli.errors import FileError
@@ -43,13 +44,17 @@ class FileEntry(Entry):
         return str(self.path.stat().st_size)
 
 
-def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[FileEntry]], list[str]]:
+def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[Entry]], list[str]]:
     """The entries of every part ("all", or "train", "val", "test"), and all class names, sorted.
 
     by: see `Splitting`. FileError names what was looked for where: no such folder, no folders val and test
     though `by` asks for them, no class folders, one class.
     """
-    parts = {part: _class_entries(root, folder) for part, folder in _parts(root, by).items()}
+    folders = _parts(root, by)
+    heaps = {part: folder for part, folder in folders.items() if part != "all" and _is_heap(folder)}
+    parts: dict[str, list[Entry]] = {
+        part: [] if part in heaps else _class_entries(root, folder) for part, folder in folders.items()
+    }
     labels = sorted({entry.label for entries in parts.values() for entry in entries})
     if not labels:
         raise FileError(
@@ -59,7 +64,14 @@ def list_folder(root: Path, by: str = "auto") -> tuple[dict[str, list[FileEntry]
         raise FileError(
             f"{root}: one class only ({labels[0]!r})", "expected two or more subfolders with pictures"
         )
-    return parts, labels
+    for part, folder in heaps.items():
+        parts[part] = _heap_entries(root, folder, labels)
+    if not any(entries for part, entries in parts.items() if part != "train"):
+        names = ", ".join(name.format(folder.name) for folder in heaps.values() for name in LISTINGS)
+        raise FileError(
+            f"{root}: no pictures in class subfolders but for training", f"nor a listing: {names}"
+        )
+    return {part: entries for part, entries in parts.items() if entries or by == "folders"}, labels
 
 
 def _parts(root: Path, by: str) -> dict[str, Path]:
@@ -122,7 +134,21 @@ def _subfolders(folder: Path) -> list[Path]:
         raise FileError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
-def _class_entries(root: Path, folder: Path) -> list[FileEntry]:
+def _is_heap(folder: Path) -> bool:
+    """Whether a part's pictures do not lie in folders of classes."""
+    return {child.name for child in _subfolders(folder)} <= HEAPS
+
+
+def _heap_entries(root: Path, folder: Path, labels: list[str]) -> list[Entry]:
+    """Pictures of a heap, if it is listed; none otherwise, as ImageNet's test pictures are."""
+    listing = listing_of(root, folder)
+    if listing is None:
+        return []
+    heap = [FileEntry(readable_name(path.relative_to(root)), "", path) for path in pictures_in(folder)]
+    return in_classes(heap, listing, labels)
+
+
+def _class_entries(root: Path, folder: Path) -> list[Entry]:
     return [
         FileEntry(readable_name(path.relative_to(root)), readable_name(Path(label.name)), path)
         for label in _subfolders(folder)
