@@ -147,7 +147,7 @@ def _unknown(error: Exception) -> tuple[str, str]:
 def _again(arguments: Sequence[str]) -> str:
     """What to type to go on: the same command line, with `--resume` where the command knows it."""
     words = list(arguments)
-    if _has_resume(_command(words)):
+    if _has_resume(_command(words)) and _resumable(words):
         words = [*(word for word in words if word not in ("--overwrite", "--resume")), "--resume"]
     return f"continue with: {_program()} {shlex.join(words)}"
 
@@ -161,10 +161,16 @@ def _has_resume(name: str) -> bool:
     return any("resume" in inspect.signature(function).parameters for function in functions if function)
 
 
+def _resumable(words: Sequence[str]) -> bool:
+    """Of policies only the whole field is trained piece by piece."""
+    return _command(words) != "train-policy" or "all" in words or "--algo=all" in words
+
+
 def _program() -> str:
     size = os.environ.get("WORLD_SIZE", "1")
     if "TORCHELASTIC_RUN_ID" in os.environ and size != "1":
-        return f"torchrun --nproc-per-node {size} -m adapcli"
+        # Without the dashes torchrun takes --run for a beginning of its own --run-path.
+        return f"torchrun --nproc-per-node {size} -m -- adapcli"
     return "adap" if Path(sys.argv[0]).name == "adap" else "python -m adapcli"
 
 

@@ -122,9 +122,10 @@ def train_policy(
         asked = policy_field.request_of(goal, promise, best_effort, timesteps, **given)
         every = range(seed, seed + (seeds or 1))
         return policy_field.train_all(console, folder, asked, every, overwrite=overwrite, resume=resume)
-    name = base.check_name(name or registry.default_name(algo, env))
-    options = _options_of(algo, env, target=aim, timesteps=timesteps, actions=actions, seed=seed, name=name)
+    _refuse_resume(resume)
+    options = _options_of(algo, env, target=aim, timesteps=timesteps, actions=actions, seed=seed)
     options |= {"promise": promise, "best_effort": best_effort, "seeds": seeds}
+    options["name"] = base.check_name(name or registry.default_name(algo, env))
     _train_one(console, folder, algo, goal | options, seed, overwrite=overwrite)
 
 
@@ -156,6 +157,13 @@ def _one_of(*given: float | None) -> None:
 
     if sum(value is not None for value in given) > 1:
         raise UsageError("--flops-target, --lambda and --max-drop exclude each other", "give one of them")
+
+
+def _refuse_resume(resume: bool) -> None:
+    from adapcli.errors import UsageError
+
+    if resume:
+        raise UsageError("--resume goes on with --algo all", "a single policy is trained in one go")
 
 
 def _options_of(algo: str, env: str | None, *, seed: int, **given: Any) -> dict[str, Any]:

@@ -24,6 +24,9 @@ QUICK = ["train-policy", "--algo", "threshold", "--quiet"]
         (["--algo", "../x"], 2, "allowed: "),
         (["--algo", "dqn", "--actions", "factored"], 2, "discrete"),
         (["--algo", "ppo", "--actions", "x"], 2, "allowed"),
+        (["--resume"], 2, "--resume goes on with --algo all"),
+        (["--algo", "gate", "--env", "anytime"], 2, "gate"),
+        (["--algo", "ppo", "--env", "moon"], 2, "anytime"),
         (["--actions", "factored"], 2, "threshold has no option actions"),
         (["--timesteps", "100"], 2, "threshold has no option timesteps"),
         (["--algo", "ppo", "--timesteps", "0"], 2, "expected a whole number from 1"),
@@ -78,6 +81,11 @@ def test_an_interrupt_leaves_nothing_and_tells_what_to_type(adap, run, monkeypat
     assert ended.code == 130
     assert "hint: continue with: python -m adapcli train-policy --algo ppo --overwrite\n" in ended.err
     assert contents(run) == before
+    with monkeypatch.context() as patch:
+        patch.setattr("policies.field.train_field", stop)
+        ended = adap("train-policy", "--algo", "all", "--overwrite")
+    assert ended.code == 130
+    assert "hint: continue with: python -m adapcli train-policy --algo all --resume\n" in ended.err
 
 
 class Payload:
