@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adapcli.model.perceiver import AdaPerceiver
 
 MOST_TOLD = 10
+SURENESS = ("mean_confidence", "mean_sharpness")
 FORMULA = ("=", "+", "-", "@")
 
 
@@ -207,7 +208,7 @@ def summary(tally: "Tally", model: "AdaPerceiver") -> dict[str, Any]:
         "images_per_s": n / seconds if seconds else None,
         "mean_cost_flops": tally.cost_flops / n,
         "full_cost_flops": full_cost_flops,
-        "mean_confidence": tally.confidence / n,
+        sureness(model): tally.confidence / n,
         "near_decisions": tally.near,
         "over_budget": tally.over_budget,
         "configurations": [
@@ -215,6 +216,11 @@ def summary(tally: "Tally", model: "AdaPerceiver") -> dict[str, Any]:
             for c, count in tally.configurations.most_common()
         ],
     }
+
+
+def sureness(model: "AdaPerceiver") -> str:
+    """What the mean over pictures of how sure an answer is, is called."""
+    return "mean_sharpness" if model.config.task == "depth" else "mean_confidence"
 
 
 def show_summary(console: Console, found: dict[str, Any]) -> None:
@@ -231,7 +237,7 @@ def show_summary(console: Console, found: dict[str, Any]) -> None:
             ],
             ["throughput", f"{found['images_per_s']:.4g} images/s"],
             ["mean cost", f"{flops_text(mean)}, {percent_text(mean / full)} of the full configuration"],
-            ["mean confidence", percent_text(found["mean_confidence"])],
+            *([name.replace("_", " "), percent_text(found[name])] for name in SURENESS if name in found),
             ["decisions near a threshold", found["near_decisions"]],
             ["stopped by --max-flops", found["over_budget"]],
         ],
