@@ -32,6 +32,7 @@ from adapcli.commands.units import bytes_text, flops_text, percent_text, seconds
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    from adapcli.distributed.group import Group
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
     from adapcli.sweep.samples import Samples
@@ -91,7 +92,9 @@ def sweep(
     threads: Threads = None,
     workers: Workers = 0,
     seed: Seed = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell time and disk space.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell time, disk space and memory.")
+    ] = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     run: RunFolder = None,
@@ -120,7 +123,7 @@ def sweep(
         samples, kind = _samples(console, model, data, limit, seed, split), resolve_dtype(dtype, model.device)
         job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches, workers=workers)
         if dry_run:
-            return _show_estimate(console, job, calibrate=calibrate)
+            return _show_estimate(console, job, group, calibrate=calibrate)
         job = _calibrated(console, job, target, calibrate, calibration, resume=resume)
         with console.progress("sweep") as progress:
             here = partial(job.run, target, resume=resume, overwrite=overwrite, group=group)
@@ -178,12 +181,12 @@ def _facts(job: "Sweep", source: str) -> dict[str, Any]:
     return {"checkpoint": checkpoint, "data": data, "seed": job.samples.facts["seed"]}
 
 
-def _show_estimate(console: Console, job: "Sweep", *, calibrate: bool) -> None:
+def _show_estimate(console: Console, job: "Sweep", group: "Group", *, calibrate: bool) -> None:
     from dataclasses import asdict
 
     from adapcli.sweep.estimate import estimate
 
-    found = estimate(job, calibrate=calibrate)
+    found = estimate(job, calibrate=calibrate, group=group)
     calibrating = f", {seconds_text(found.calibrating_seconds)} to calibrate" if calibrate else ""
     pace = f"{calibrating}, from {found.measured} samples on {job.model.device}"
     console.table(
@@ -193,7 +196,9 @@ def _show_estimate(console: Console, job: "Sweep", *, calibrate: bool) -> None:
             ["configurations", f"{found.configurations} in {found.passes} passes"],
             ["work", f"{flops_text(found.flops_per_sample)} per sample"],
             ["time", seconds_text(found.seconds) + pace],
+            ["processes", found.processes],
             ["disk", bytes_text(found.disk_bytes)],
+            ["memory", bytes_text(found.memory_bytes) + (" each" if found.processes > 1 else "")],
         ],
     )
     console.result(asdict(found))

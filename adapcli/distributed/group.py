@@ -244,6 +244,8 @@ def meet(launch: Launch) -> Group:
     try:
         found = rendezvous("env://", timeout=timedelta(seconds=MEETING_S))
         store, rank, size = next(iter(found))
+        # torchrun's store outlives those it starts again: what they said before must not be heard.
+        store = PrefixStore(f"attempt {launch.restarts}", store)
         dist.init_process_group(
             store=PrefixStore("torch", store),
             rank=rank,
