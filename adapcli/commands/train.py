@@ -29,6 +29,7 @@ from adapcli.commands.recipes import (
     show_plan,
     show_recipe,
 )
+from adapcli.commands.recording import Recording
 from adapcli.console import Console
 
 if TYPE_CHECKING:
@@ -78,9 +79,6 @@ def train(
     stages, losses and optimiser; --print-config shows all of it. torchrun --nproc-per-node N -m adapcli train
     shares every batch among N processes.
     """
-    import torch
-
-    from adapcli.commands.recording import Recording
     from adapcli.distributed.joined import joined
     from adapcli.distributed.launch import Launch
     from adapcli.measure.device import resolve
@@ -93,19 +91,28 @@ def train(
     )
     if print_config or dry_run:
         return show_recipe(console, chosen) if print_config else show_plan(console, chosen)
-    torch.set_num_threads(threads or 1)  # such small models lose more to a second thread than they gain
+    _use_threads(threads or 1)  # such small models lose more to a second thread than they gain
     with joined() as group:
         where = str(resolve(group.device(device)))
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
         recording = Recording(folder.train, tensorboard=tensorboard, silent=not group.first)
         target = folder.claim("train", overwrite=overwrite, resume=resume)
         console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
-        with recording, console.progress("training") as progress:
-            here = partial(run_training, chosen, target, resume=resume, device=where, group=group)
-            watch, say = recording.watch, console.say
-            trained = here(parallel=parallel, workers=workers, progress=progress, watch=watch, say=say)
+        job = partial(run_training, chosen, target, resume=resume, device=where, workers=workers)
+        trained = _trained(console, recording, partial(job, group=group, parallel=parallel))
         _keep(folder, trained, group)
         _show(console, trained.metrics, trained.checkpoint)
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _trained(console: Console, recording: Recording, job: "partial[Trained]") -> "Trained":
+    with recording, console.progress("training") as progress:
+        return job(progress=progress, watch=recording.watch, say=console.say)
 
 
 def _keep(folder: "Run", trained: "Trained", group: "Group") -> None:

@@ -10,6 +10,7 @@ heartbeat.json  where the run stands, for whoever did not start it
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,9 @@ def train(
     test = source.split("test", model.preprocessing, most)
     with source.feed(recipe, model.preprocessing, workers=workers) as feed:
         feed.rows = group.rows(recipe.batch)
-        trainer = Trainer(
-            recipe,
-            model,
-            feed,
-            folder,
-            lambda m: corner_scores(m, watched, group),
-            progress=progress,
-            group=group,
-            parallel=parallel,
-        )
+        judge = partial(corner_scores, data=watched, group=group)
+        here = partial(Trainer, recipe, model, feed, folder, judge, group=group, parallel=parallel)
+        trainer = here(progress=progress)
         trainer.watch, trainer.origins = watch, origins(recipe, source)
         trainer.skipped = feed.skipped
         group.agree(trainer.origins, "what the run is made from")
