@@ -15,10 +15,14 @@ from typing import Any
 
 import torch
 
-from adapcli.model.checkpoint import load
+from adapcli.data.dataset import open_dataset
+from adapcli.model.checkpoint import load, save
 from adapcli.model.flops import executed_flops
+from adapcli.model.perceiver import AdaPerceiver
+from adapcli.training.judging import corner_scores
 from adapcli.training.recipe import load_recipe
 from adapcli.training.run import train
+from policies.files import write_json
 
 DECODERS = {
     "linear": {"decoder": "linear"},
@@ -26,6 +30,15 @@ DECODERS = {
     "conv x2": {"decoder": "conv", "decoder_dim": 16, "decoder_stages": 1},
 }
 CORNERS = ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest")
+
+
+def headless(start: Path, seed: int, folder: Path) -> Path:
+    """The checkpoint with a head drawn anew: no decoder begins with the one the encoder was trained with."""
+    model, path = load(start), folder / f"backbone-seed{seed}.pt"
+    torch.manual_seed(seed)
+    model.head.load_state_dict(AdaPerceiver(model.config).head.state_dict())
+    save(model, path)
+    return path
 
 
 def changes(start: Path, decoder: dict[str, Any], steps: int, seed: int) -> list[str]:
@@ -45,14 +58,21 @@ def changes(start: Path, decoder: dict[str, Any], steps: int, seed: int) -> list
 
 
 def trained(folder: Path, wanted: list[str], scenes: int) -> dict[str, Any]:
-    """The metrics of one training, which is made unless it is there."""
+    """The corners' metrics of one training, which is made unless it is there."""
     recipe = load_recipe("digits-segmentation", wanted)
-    known = folder / "metrics.json"
+    plain, known = recipe.model_dump(mode="json"), folder / "corners.json"
     if known.exists():
         found = json.loads(known.read_text())
-        if found["recipe"] == recipe.model_dump(mode="json") and found["samples"] == scenes:
+        if (found["recipe"], found["scenes"]) == (plain, scenes):
             return dict(found)
-    return train(recipe, folder, resume=True, test_samples=scenes).metrics
+    done = train(recipe, folder, resume=True, test_samples=1)  # the whole grid is not needed
+    data = open_dataset(
+        "digits", split="test", preprocessing=done.model.preprocessing, limit=scenes, task="segmentation"
+    )
+    scores = corner_scores(done.model, data)
+    found = {"recipe": plain, "scenes": scenes, "seconds": done.metrics["seconds"], **scores}
+    write_json(known, found)
+    return found
 
 
 def summed_up(runs: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
@@ -85,18 +105,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--start", type=Path, required=True, help="a checkpoint of digits-segmentation")
     parser.add_argument("--runs", type=Path, default=Path("runs/dense"), help="where the trainings are kept")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--scenes", type=int, default=500, help="test scenes")
+    parser.add_argument("--scenes", type=int, default=1000, help="test scenes")
     parser.add_argument("--out", type=Path, help="write the result here as JSON, and a table beside it")
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in DECODERS}
     folders: dict[str, Path] = {}
+    options.runs.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
+        backbone = headless(options.start, seed, options.runs)
         for name, decoder in DECODERS.items():
             folders[name] = options.runs / f"{name.replace(' ', '-')}-seed{seed}"
-            wanted = changes(options.start, decoder, options.steps, seed)
+            wanted = changes(backbone, decoder, options.steps, seed)
             runs[name].append(trained(folders[name], wanted, options.scenes))
             print(f"{name}, seed {seed}: {100 * runs[name][-1]['miou_full']:.1f} %", flush=True)
     found = {name: summed_up(runs[name], folders[name]) for name in DECODERS}
