@@ -18,7 +18,7 @@ from adapcli.data.parts import part_of, shared_out
 from adapcli.data.tables import ArrowFile, ParquetFile, RowFile, TableEntry
 from adapcli.errors import FileError, UnavailableError
 
-ON_HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
 def open_hf(place: str, by: str) -> Catalogue:

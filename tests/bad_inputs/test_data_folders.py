@@ -96,6 +96,26 @@ def test_folders_without_the_data(sweep, pictures, tmp_path, make, data, told):
     assert not (tmp_path / "adap-run" / "table").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "code", "told"),
+    [
+        ("npz:none.npz", 3, "none.npz: No such file"),
+        ("npz:text.npz", 3, "text.npz: not an archive of numpy"),
+        ("webdataset:none", 3, "none: no such file or folder"),
+        ("webdataset:text.tar", 3, "no picture with a class in its shards"),
+        ("hf:./none", 3, "none: no such file or folder"),
+        ("hf:text.parquet", 3, "text.parquet: not a file of Parquet"),
+        ("zip:none", 2, "data 'zip:none': not known"),
+    ],
+)
+@pytest.mark.parametrize("sweep", [1], indirect=True)
+def test_other_sources_without_the_data(sweep, tmp_path, data, code, told):
+    for ending in ("npz", "tar", "parquet"):
+        (tmp_path / f"text.{ending}").write_text("neither an archive nor a table " * 40)
+    sweep(data=data).refused(code, told)
+    assert not (tmp_path / "adap-run" / "table").exists()
+
+
 @pytest.mark.parametrize("sweep", [1], indirect=True)
 def test_a_folder_that_may_not_be_read(sweep, pictures, monkeypatch):
     """Simulated: to the superuser every folder is readable."""
