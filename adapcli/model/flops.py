@@ -259,7 +259,7 @@ def _head(config: ModelConfig, patches: int) -> int:
         return 0
     # The expectation over bins is a product with each of them.
     if config.decoder == "conv":
-        cells = patches * 4**config.decoder_stages
+        cells = patches << 2 * config.decoder_stages
         last = config.decoder_channels[-1]
         answers = last * classes if config.task == "segmentation" else (last + 1) * config.num_bins
         return _decoder(config, patches) + cells * answers
@@ -271,5 +271,4 @@ def _head(config: ModelConfig, patches: int) -> int:
 def _decoder(config: ModelConfig, patches: int) -> int:
     """Of every stage: a 3 x 3 convolution on a grid of 4 times as many cells as the one before."""
     channels = (config.output_feat_dim or 0, *config.decoder_channels)
-    pairs = pairwise(channels)
-    return sum(patches * 4**stage * 9 * a * b for stage, (a, b) in enumerate(pairs))
+    return sum((patches << 2 * stage) * 9 * a * b for stage, (a, b) in enumerate(pairwise(channels)))

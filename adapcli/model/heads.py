@@ -123,7 +123,7 @@ class Decoder(nn.Module):
 
     def forward(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, P, F) -> (B, C, rows * 2^stages, columns * 2^stages)."""
-        x = self.norm(_as_image(features_BPF, grid))
+        x: Tensor = self.norm(_as_image(features_BPF, grid))
         for stage, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if stage:
                 x = interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
