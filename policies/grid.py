@@ -13,6 +13,10 @@ from policies.table import OutcomeTable
 from policies.table.recalibration import FINGERPRINT, Recalibration, load
 from policies.table.schema import id_columns
 
+RECALIBRATE = (
+    "adap sweep --calibration RUN_OR_POLICY scores other data with the calibration of a policy's run"
+)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -87,7 +91,8 @@ class Grid:
         differences = self.differences(Grid.of(table))
         if differences:
             message = f"policy {policy} was made for another grid: {'; '.join(differences)} (policy / table)"
-            raise FileError(message, "train it again on this table")
+            alone = len(differences) == 1 and differences[0].startswith(FINGERPRINT)
+            raise FileError(message, RECALIBRATE if alone else "train it again on this table")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

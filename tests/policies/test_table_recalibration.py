@@ -134,8 +134,11 @@ def test_a_policy_takes_it_along(table, tmp_path, kind):
 def test_a_policy_refuses_a_table_with_another_or_none_by_name(make_table, table, tmp_path):
     base.save(Static(Grid.of(table), 3), tmp_path / "policy")
     for other, told in ((make_table(recalibration=some(seed=1)), ""), (make_table(), "/ none")):
-        with pytest.raises(FileError, match=f"recalibration {table.recalibration.digest[:12]} {told}"):
+        with pytest.raises(
+            FileError, match=f"recalibration {table.recalibration.digest[:12]} {told}"
+        ) as caught:
             registry.load(tmp_path / "policy", other)
+        assert "adap sweep --calibration" in caught.value.hint
     base.save(Static(Grid.of(make_table()), 3), tmp_path / "plain")
     with pytest.raises(FileError, match="recalibration none / "):
         registry.load(tmp_path / "plain", table)
