@@ -46,7 +46,9 @@ class Walked:
     name: str = "walked"
 
     def select(self, table: OutcomeTable, rows: np.ndarray) -> Decision:
-        first = int(rows[0] - np.flatnonzero(table.samples["split"] == table.samples["split"].iloc[rows[0]])[0])
+        first = int(
+            rows[0] - np.flatnonzero(table.samples["split"] == table.samples["split"].iloc[rows[0]])[0]
+        )
         part = slice(first, first + len(rows))
         return Decision(self.decision.configuration[part], self.decision.cost_flops[part])
 
@@ -59,7 +61,9 @@ def history(table, rows, at, entry):
     answer, before = (np.asarray(table.prediction[rows, c], np.int64) for c in (at, entry))
     classes = np.eye(int(answer.max()) + 1, dtype=np.float32)[answer]
     same = (answer == before).astype(np.float32)[:, None]
-    return np.concatenate([own(table, rows, at, entry), own(table, rows, entry, entry), same, classes], axis=1)
+    return np.concatenate(
+        [own(table, rows, at, entry), own(table, rows, entry, entry), same, classes], axis=1
+    )
 
 
 def trees(table: OutcomeTable, gate: Gate, split: str, inputs: Inputs) -> Walked:

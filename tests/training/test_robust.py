@@ -18,7 +18,7 @@ from adapcli.model.checkpoint import load
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.space import Configuration
-from adapcli.training import engine, loop
+from adapcli.training import engine
 from adapcli.training.heartbeat import Heartbeat
 from adapcli.training.interruption import Interruptions
 from adapcli.training.loop import Trainer
