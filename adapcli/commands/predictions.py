@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from adapcli.model.perceiver import AdaPerceiver
 
 MOST_TOLD = 10
-SURENESS = ("mean_confidence", "mean_sharpness")
 FORMULA = ("=", "+", "-", "@")
 
 
@@ -220,12 +219,20 @@ def summary(tally: "Tally", model: "AdaPerceiver") -> dict[str, Any]:
 
 def sureness(model: "AdaPerceiver") -> str:
     """What the mean over pictures of how sure an answer is, is called."""
-    return "mean_sharpness" if model.config.task == "depth" else "mean_confidence"
+    return _sureness().get(model.config.task, "mean_confidence")
+
+
+def _sureness() -> dict[str, str]:
+    """By task, if not as that of classes."""
+    from adapcli.evaluation.dense.tasks import TASKS
+
+    return {name: task.told[0] for name, task in TASKS.items()}
 
 
 def show_summary(console: Console, found: dict[str, Any]) -> None:
     """The summary for people, on stdout."""
     mean, full = found["mean_cost_flops"], found["full_cost_flops"]
+    names = dict.fromkeys(["mean_confidence", *_sureness().values()])
     console.table(
         ["what", "value"],
         [
@@ -237,7 +244,7 @@ def show_summary(console: Console, found: dict[str, Any]) -> None:
             ],
             ["throughput", f"{found['images_per_s']:.4g} images/s"],
             ["mean cost", f"{flops_text(mean)}, {percent_text(mean / full)} of the full configuration"],
-            *([name.replace("_", " "), percent_text(found[name])] for name in SURENESS if name in found),
+            *([name.replace("_", " "), percent_text(found[name])] for name in names if name in found),
             ["decisions near a threshold", found["near_decisions"]],
             ["stopped by --max-flops", found["over_budget"]],
         ],

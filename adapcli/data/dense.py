@@ -1,6 +1,6 @@
 """Targets with a value per pixel, masks and depth maps: what in them does not count."""
 
-from adapcli.model.config import Task
+from adapcli.model.config import CLASS_TASKS, DENSE_TASKS, Task
 
 # The class of pixels that no loss and no metric sees.
 IGNORE = 255
@@ -11,4 +11,9 @@ BACKGROUND = "background"
 
 def is_dense(task: Task) -> bool:
     """Whether targets of a task have a value per pixel."""
-    return task in ("segmentation", "depth")
+    return task in DENSE_TASKS
+
+
+def has_classes(task: Task) -> bool:
+    """Whether targets of a task are classes, of a picture or of a pixel."""
+    return task in CLASS_TASKS

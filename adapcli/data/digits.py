@@ -16,8 +16,8 @@ from adapcli.model.preprocessing import Preprocessing
 
 # Raise when the same specification draws other scenes: tables made before then no longer match.
 GENERATOR = 1
-# What a scene is rendered with, beside its picture.
-TARGETS: dict[str, tuple[str, ...]] = {"segmentation": ("mask",), "depth": ("depth",)}
+# What a scene is rendered with, beside its picture, for dense tasks.
+TARGETS = {"segmentation": "mask", "depth": "depth"}
 
 
 class DigitsDataset:
@@ -52,7 +52,7 @@ class DigitsDataset:
     def batch(self, start: int, stop: int) -> Batch:
         """Scenes start..stop - 1, normalised."""
         check_range(start, stop, self._size)
-        scenes = self.scenes.batch(start, stop, TARGETS.get(self.task, ("class",)))
+        scenes = self.scenes.batch(start, stop, (TARGETS.get(self.task, "class"),))
         ids = [f"{self.split}/{index:06d}" for index in range(start, stop)]
         return Batch(normalise(scenes.images, self.preprocessing), _targets(scenes, self.task), ids)
 
@@ -71,12 +71,11 @@ class DigitsDataset:
 
 def class_names(spec: SceneSpec, task: Task) -> list[str]:
     """Of scenes, by task: what the rule gives; for segmentation the background and the digits; no depths."""
-    if task == "depth":
-        return []
-    return [BACKGROUND, *map(str, range(10))] if task == "segmentation" else spec.class_names
+    if task == "segmentation":
+        return [BACKGROUND, *map(str, range(10))]
+    return [] if is_dense(task) else spec.class_names
 
 
 def _targets(scenes: Rendered, task: Task) -> Tensor:
-    if scenes.mask is not None:
-        return scenes.mask
-    return scenes.labels if scenes.depth is None else scenes.depth[:, 0]
+    found: Tensor = getattr(scenes, TARGETS.get(task, "labels"))
+    return found[:, 0] if task == "depth" else found

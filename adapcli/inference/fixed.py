@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from adapcli.inference.extract import cut, held_widths
 from adapcli.model.attention import group_ends
+from adapcli.model.config import DENSE_TASKS
 from adapcli.model.perceiver import AdaPerceiver, Plan
 from adapcli.model.readout import FoldedReadout
 from adapcli.space import Configuration
@@ -16,8 +17,7 @@ ANSWERS = {
     "classification": ("logits",),
     "features": ("features",),
     "distillation": ("logits", "features"),
-    "segmentation": ("maps",),
-    "depth": ("maps",),
+    **dict.fromkeys(DENSE_TASKS, ("maps",)),
 }
 """What a model of each task answers, in order; shapes as in `perceiver.Output`."""
 

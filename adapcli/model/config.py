@@ -9,6 +9,8 @@ from adapcli.errors import FileError, UsageError
 from adapcli.space import ConfigSpace, Configuration
 
 Task = Literal["classification", "features", "distillation", "segmentation", "depth"]
+DENSE_TASKS: tuple[Task, ...] = ("segmentation", "depth")
+CLASS_TASKS: tuple[Task, ...] = ("classification", "distillation", "segmentation")
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
@@ -69,7 +71,7 @@ class ModelConfig(BaseModel):
         heads, widths, tokens = self.num_heads, self.widths, self.token_granularities
         own = self.block_widths
         held, holder = own or (self.embed_dim,), "embed_dim" if own is None else "the widest of block_widths,"
-        needs_classes = self.task in ("classification", "distillation", "segmentation")
+        needs_classes = self.task in CLASS_TASKS
         checks = [
             (
                 self.embed_dim % (2 * heads) == 0,
@@ -135,7 +137,14 @@ class ModelConfig(BaseModel):
     @property
     def is_dense(self) -> bool:
         """Whether the model answers with a map: a value for every pixel."""
-        return self.task in ("segmentation", "depth")
+        return self.task in DENSE_TASKS
+
+    @property
+    def map_channels(self) -> int:
+        """Of a dense task's maps: a logit for each class, or the one value of a pixel; else 0."""
+        if not self.is_dense:
+            return 0
+        return self.num_classes or 0 if self.task == "segmentation" else 1
 
     @property
     def decoder_channels(self) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ Two conventions, never mixed:
 - executed: `readout="folded", attention="block"`: what this project runs. Tables and policies use this one.
 """
 
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from adapcli.errors import UsageError
 from adapcli.model.attention import group_ends
 from adapcli.model.config import ModelConfig
+from adapcli.model.heads import head_of
 from adapcli.space import Configuration
 
 Readout = Literal["plain", "folded"]
@@ -122,7 +122,7 @@ def readout_flops(
         asked = patches if queries is None else queries
         macs += asked * (d * d + 2 * d * d + 2 * tokens * d) + tokens * 2 * d * d
         macs += asked * _adapter(config, config.output_feat_dim, use_ffn)
-        macs += _head(config, patches) if queries is None else 0
+        macs += head_of(config).multiply_adds(config, patches) if queries is None and config.is_dense else 0
     return 2 * macs
 
 
@@ -251,24 +251,3 @@ def _written_token(config: ModelConfig, tokens: int, readout: Readout) -> int:
     if readout == "plain":
         return d * d + tokens * 2 * d * d + 2 * tokens * d + d * d
     return 2 * tokens * config.num_heads * d + d * d + d * d
-
-
-def _head(config: ModelConfig, patches: int) -> int:
-    features, classes = config.output_feat_dim or 0, config.num_classes or 0
-    if not config.is_dense:
-        return 0
-    # The expectation over bins is a product with each of them.
-    if config.decoder == "conv":
-        cells = patches << 2 * config.decoder_stages
-        last = config.decoder_channels[-1]
-        answers = last * classes if config.task == "segmentation" else (last + 1) * config.num_bins
-        return _decoder(config, patches) + cells * answers
-    if config.task == "segmentation":
-        return patches * features * classes
-    return 16 * patches * config.num_bins * (features * 9 + 1)
-
-
-def _decoder(config: ModelConfig, patches: int) -> int:
-    """Of every stage: a 3 x 3 convolution on a grid of 4 times as many cells as the one before."""
-    channels = (config.output_feat_dim or 0, *config.decoder_channels)
-    return sum((patches << 2 * stage) * 9 * a * b for stage, (a, b) in enumerate(pairwise(channels)))

@@ -36,6 +36,16 @@ class ChannelNorm(nn.Module):
 class Head(nn.Module):
     """What every head of a dense task does: maps at whatever resolution it works at, resized to the image."""
 
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """Of the maps of one image, before they are resized; counted as `flops` counts."""
+        raise NotImplementedError
+
+    @staticmethod
+    def held(config: ModelConfig, patches: int) -> int:
+        """Values that one image takes while its maps are made, where they are not few beside the maps."""
+        return 0
+
     def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         """What the maps are resized from, and what tells how sure they are."""
         raise NotImplementedError
@@ -59,6 +69,11 @@ class SegmentationHead(Head):
         self.bn = ChannelNorm(config.output_feat_dim)
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_classes, 1)
 
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """See Head."""
+        return patches * (config.output_feat_dim or 0) * config.map_channels
+
     def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         """Class logits of each patch, (B, K, rows, columns)."""
         logits: Tensor = self.conv_seg(self.bn(_as_image(features_BPF, grid)))
@@ -76,6 +91,16 @@ class DepthHead(Head):
     def _add_layers(self, config: ModelConfig) -> None:
         assert config.output_feat_dim is not None
         self.conv_seg = nn.Conv2d(config.output_feat_dim, config.num_bins, 3, padding=1)
+
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """See Head. The expectation over bins is a product with each of them."""
+        return 16 * patches * config.num_bins * ((config.output_feat_dim or 0) * 9 + 1)
+
+    @staticmethod
+    def held(config: ModelConfig, patches: int) -> int:
+        """See Head: the weights of the bins, and their shares."""
+        return 2 * 16 * patches * config.num_bins
 
     def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         """Metres and the bins' standard deviation around them, (B, 2, rows, columns), float32 at least.
@@ -130,6 +155,16 @@ class Decoder(nn.Module):
             x = gelu(norm(conv(x)))
         return x
 
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int, answers: int) -> int:
+        """Of every stage: a 3 x 3 convolution on a grid of 4 times as many cells as the one before.
+
+        answers: products for each cell of the last grid, in what is made of it.
+        """
+        channels = (config.output_feat_dim or 0, *config.decoder_channels)
+        stages = sum((patches << 2 * stage) * 9 * a * b for stage, (a, b) in enumerate(pairwise(channels)))
+        return stages + (patches << 2 * config.decoder_stages) * answers
+
 
 class ConvSegmentationHead(Head):
     """The convolutional decoder, and a class for each of its cells."""
@@ -139,6 +174,11 @@ class ConvSegmentationHead(Head):
         assert config.num_classes is not None
         self.decoder = Decoder(config)
         self.classes = nn.Conv2d(config.decoder_channels[-1], config.num_classes, 1)
+
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """See Head."""
+        return Decoder.multiply_adds(config, patches, config.decoder_channels[-1] * config.map_channels)
 
     def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         """Class logits of each cell, (B, K, rows, columns)."""
@@ -153,6 +193,11 @@ class ConvDepthHead(DepthHead):
         self.decoder = Decoder(config)
         self.bins = nn.Conv2d(config.decoder_channels[-1], config.num_bins, 1)
 
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """See Head. The expectation over bins is a product with each of them."""
+        return Decoder.multiply_adds(config, patches, (config.decoder_channels[-1] + 1) * config.num_bins)
+
     def _weights(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
         weights: Tensor = self.bins(self.decoder(features_BPF, grid))
         return weights
@@ -166,6 +211,11 @@ HEADS: dict[tuple[str, str], type[Head]] = {
 }
 
 
+def head_of(config: ModelConfig) -> type[Head]:
+    """The kind of head of a dense task."""
+    return HEADS[config.task, config.decoder]
+
+
 def make_head(config: ModelConfig) -> Head:
     """The head of a dense task, called with features (B, P, F), their grid and the size of the maps."""
-    return HEADS[config.task, config.decoder](config)
+    return head_of(config)(config)

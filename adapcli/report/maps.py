@@ -23,7 +23,6 @@ COUNT = 6
 SIDE = 112
 """Pixels of a panel along each side, at least; enlarged without smoothing."""
 GAP = 4
-GREY = (150, 150, 150)
 
 Pixels = NDArray[np.uint8]
 
@@ -85,14 +84,15 @@ def _strip(
 ) -> Example:
     """Picture, target and maps of the sample at `place` of the test split, side by side."""
     from adapcli.data.transforms import denormalise
+    from adapcli.evaluation.dense.tasks import dense_task
 
     row, batch = int(findings.rows[place]), data.batch(place, place + 1)
     if batch.sample_ids[0] != findings.table.samples["sample_id"].iloc[row]:
         raise OtherDataError("the data is not what the table was made from")
     picture = np.rint(255 * np.moveaxis(denormalise(batch.images, preprocessing)[0].numpy(), 0, -1))
     maps = [_answer(findings, model, batch.images, index) for _, index in _shown(findings)]
-    paint = _painter(model, batch.targets[0].numpy())
-    panels = [_coloured(picture), paint(batch.targets[0].numpy()), *map(paint, maps)]
+    task, target = dense_task(model.config, model.preprocessing.size), batch.targets[0].numpy()
+    panels = [_coloured(picture), *(task.coloured(drawn, target) for drawn in (target, *maps))]
     shares = [percent(float(findings.table.score[row, index]), 0) for _, index in _shown(findings)]
     lines = [", ".join(shares), *_policies(findings, row)]
     return Example(_png(panels), labels.readable(batch.sample_ids[0]), lines)
@@ -111,28 +111,6 @@ def _answer(findings: "Findings", model: "AdaPerceiver", images: Any, index: int
     assert maps is not None
     found: NDArray[Any] = dense_task(model.config, model.preprocessing.size).answers(maps)[0].numpy()
     return found
-
-
-def _painter(model: "AdaPerceiver", target: NDArray[Any]) -> Any:
-    """How maps of a task become colours: classes by palette, metres by a scale that the target sets."""
-    from adapcli.data.dense import IGNORE, UNKNOWN_M
-    from adapcli.inference.maps import palette
-
-    if model.config.task == "segmentation":
-        colours = np.tile(np.array(GREY, np.uint8), (max(IGNORE, model.config.num_classes or 0) + 1, 1))
-        colours[: model.config.num_classes] = palette(model.config.num_classes or 0)
-        return lambda mask: colours[mask]
-    known = target[target > UNKNOWN_M]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
-    return lambda metres: _shaded(metres, float(low), float(high), metres > UNKNOWN_M)
-
-
-def _shaded(metres: NDArray[Any], low: float, high: float, known: NDArray[np.bool_]) -> Pixels:
-    from matplotlib import colormaps
-
-    share = np.clip((metres - low) / max(high - low, 1e-6), 0, 1)
-    levels = np.rint(255 * colormaps["viridis"](1 - share)[..., :3]).astype(np.uint8)
-    return np.where(known[..., None], levels, np.array(GREY, np.uint8))
 
 
 def _coloured(picture: NDArray[Any]) -> Pixels:

@@ -1,6 +1,6 @@
 """What a training run of a dense task watches: its metrics at every configuration, one pass per width.
 
-C configurations, K classes.
+C configurations, K channels of a map.
 """
 
 from collections.abc import Iterator
@@ -9,60 +9,29 @@ import torch
 from torch import Tensor
 
 from adapcli.data.dataset import Dataset
-from adapcli.data.dense import IGNORE
 from adapcli.distributed.group import ALONE, Group
-from adapcli.evaluation.dense.depth import depth_sums
-from adapcli.evaluation.dense.segmentation import class_counts
-from adapcli.model.config import ModelConfig
+from adapcli.evaluation.dense.task import DenseTask
+from adapcli.evaluation.dense.tasks import dense_task
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 
 EVALUATION_BATCH = 64
 
 
-class ClassScores:
-    """Segmentation. sums: of each class, pixels that both call it, then those that either does; all pixels.
+class MapScores:
+    """Metrics of maps against targets. sums: of the task's metric columns, over all images seen."""
 
-    miou: the mean over the classes that occur in targets or answers; pixel_accuracy; both in [0, 1].
-    """
+    def __init__(self, task: DenseTask) -> None:
+        self.task, self.sums = task, torch.zeros(len(task.metric_columns), dtype=torch.float64)
 
-    def __init__(self, config: ModelConfig) -> None:
-        assert config.num_classes is not None
-        self.classes = config.num_classes
-        self.sums = torch.zeros(2 * config.num_classes + 1, dtype=torch.float64)
-
-    def add(self, maps: Tensor, target_BHW: Tensor) -> None:
-        """Class logits (B, K, H, W) against classes."""
-        both, either = class_counts(maps.argmax(1), target_BHW, self.classes)
-        self.sums[:-1] += torch.cat([both, either], 1).sum(0).cpu()
-        self.sums[-1] += float((target_BHW != IGNORE).sum())
+    def add(self, maps: Tensor, targets: Tensor) -> None:
+        """Maps (B, K, H, W) against the targets of the same images."""
+        _, columns = self.task.score(self.task.answers(maps), targets)
+        self.sums += columns.sum(0).cpu()
 
     def scores(self) -> dict[str, float]:
-        """The metrics by name."""
-        both, either = self.sums[:-1].view(2, -1)
-        seen = either > 0
-        miou = float((both[seen] / either[seen]).mean())
-        return {"miou": miou, "pixel_accuracy": float(both.sum() / self.sums[-1].clamp_min(1))}
-
-
-class DepthScores:
-    """Depth. sums: of `depth_sums`, over all known pixels.
-
-    rmse in metres; abs_rel; delta_1: the share of pixels within a factor of 1.25.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        self.farthest, self.sums = config.max_depth, torch.zeros(4, dtype=torch.float64)
-
-    def add(self, maps: Tensor, target_BHW: Tensor) -> None:
-        """Metres (B, 1, H, W) against metres."""
-        self.sums += depth_sums(maps[:, 0], target_BHW, self.farthest).sum(0).cpu()
-
-    def scores(self) -> dict[str, float]:
-        """The metrics by name."""
-        known, close, squares, relative = self.sums.tolist()
-        n = max(known, 1)
-        return {"rmse": (squares / n) ** 0.5, "abs_rel": relative / n, "delta_1": close / n}
+        """The metrics by name; see `DenseTask.summary`."""
+        return self.task.summary(self.sums)
 
 
 @torch.no_grad()
@@ -70,8 +39,8 @@ def dense_scores(
     model: AdaPerceiver, data: Dataset, configurations: list[Configuration], group: Group = ALONE
 ) -> list[dict[str, float]]:
     """The metrics of each configuration over all of the data, by name; processes share the batches."""
-    kind = DepthScores if model.config.task == "depth" else ClassScores
-    metrics = {configuration: kind(model.config) for configuration in configurations}
+    task = dense_task(model.config, model.preprocessing.size)
+    metrics = {configuration: MapScores(task) for configuration in configurations}
     starts = range(0, len(data), EVALUATION_BATCH)
     for start in starts[group.rank :: group.size]:
         batch = data.batch(start, min(start + EVALUATION_BATCH, len(data)))

@@ -195,5 +195,6 @@ def _stage(recipe: Recipe, stage: Stage, model: AdaPerceiver) -> StagePlan:
 
 def _answer(config: ModelConfig) -> tuple[int, ...]:
     """The shape of one readout."""
-    channels = 1 if config.task == "depth" else config.num_classes or 0
-    return (channels, config.image_size, config.image_size) if config.is_dense else (channels,)
+    if config.is_dense:
+        return (config.map_channels, config.image_size, config.image_size)
+    return (config.num_classes or 0,)

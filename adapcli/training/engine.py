@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from adapcli.data.dense import is_dense
 from adapcli.distributed.group import ALONE, Group
 from adapcli.distributed.parts import in_full
 from adapcli.errors import UsageError
@@ -141,7 +142,7 @@ class Shards(Engine):
 def open_engine(recipe: Recipe, group: Group, parallel: str) -> Engine:
     """The engine for a group. UsageError for what only several processes can do, or cannot."""
     group.rows(recipe.batch)
-    if recipe.task in ("segmentation", "depth") and recipe.batch % group.size:
+    if is_dense(recipe.task) and recipe.batch % group.size:
         raise UsageError(
             f"batch {recipe.batch}: {group.size} processes take parts of different sizes",
             "losses of maps need equal ones",

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from adapcli.data.dataset import Dataset
 from adapcli.distributed.group import ALONE, Group
+from adapcli.evaluation.dense.tasks import TASKS
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from adapcli.training.dense_grid import dense_scores
 from adapcli.training.grid import grid_accuracy
 
-# The metric that a task is told by.
-HEADLINES = {"segmentation": "miou", "depth": "rmse"}
-IN_METRES = ("rmse",)
+# Of the metrics that dense tasks are told by.
+UNITS = {task.headline: task.headline_unit for task in TASKS.values()}
 # Readouts of one picture, times its patches, up to which a grid is scored: far more than any small model has.
 MAX_PATCHES_READ = 100_000
 # Test samples: a dense model reads out every pixel of each of them.
@@ -22,7 +22,7 @@ Scores = dict[Configuration, dict[str, float]]
 
 def headline(task: str) -> str:
     """The name of the metric that a task is told by."""
-    return HEADLINES.get(task, "accuracy")
+    return TASKS[task].headline if task in TASKS else "accuracy"
 
 
 def grid_scores(model: AdaPerceiver, data: Dataset, group: Group = ALONE) -> Scores:
@@ -70,4 +70,5 @@ def named(scores: Scores, corners: Mapping[str, Configuration]) -> dict[str, flo
 
 def score_text(metric: str, value: float) -> str:
     """A metric's value for people, with its unit."""
-    return f"{value:.3f} m" if metric in IN_METRES else f"{100 * value:.1f} %"
+    unit = UNITS.get(metric, "%")
+    return f"{100 * value:.1f} %" if unit == "%" else f"{value:.3f} {unit}"

@@ -3,7 +3,6 @@
 B batch, G readouts, K classes, P patches, F feature channels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax, smooth_l1_loss
 
+from adapcli.evaluation.dense.losses import Total, as_it_is
 from adapcli.training.schema import Loss
 
 
@@ -23,14 +23,6 @@ class Answer:
 
     logits: Tensor | None = None
     features: Tensor | None = None
-
-
-Total = Callable[[Tensor], Tensor]
-
-
-def as_it_is(value: Tensor) -> Tensor:
-    """All there is."""
-    return value
 
 
 @dataclass(frozen=True)

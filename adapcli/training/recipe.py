@@ -152,22 +152,21 @@ def check_fit(recipe: Recipe, config: ModelConfig) -> None:
 
 def _check_dense(recipe: Recipe, config: ModelConfig) -> None:
     """Nothing that is defined on a class per picture alone."""
+    from adapcli.evaluation.dense.tasks import dense_task
+
+    task = dense_task(config, config.image_size)
     moved = [name for name in ("randaugment", "mixup", "cutmix") if getattr(recipe.augment, name)]
     if moved:
         raise UsageError(
-            f"augment.{moved[0]}: does not do to {TARGETS[config.task]} what it does to pictures",
+            f"augment.{moved[0]}: does not do to {task.targets_name} what it does to pictures",
             "crop, flip, colour and erasing do",
         )
     for stage in recipe.stages:
         loss = recipe.loss_of(stage)
         if loss.needs_teacher:
             part = "distillation" if loss.distillation else "features"
-            raise UsageError(f"loss.{part}: models that draw maps learn from {TARGETS[config.task]} alone")
-        if loss.label_smoothing and config.task == "depth":
-            raise UsageError("loss.label_smoothing: depths are no classes")
-
-
-TARGETS = {"segmentation": "masks", "depth": "depth maps"}
+            raise UsageError(f"loss.{part}: models that draw maps learn from {task.targets_name} alone")
+        task.check_loss(loss)
 
 
 def _change(content: dict[str, Any], change: str) -> str:

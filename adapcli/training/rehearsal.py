@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from adapcli.evaluation.dense.tasks import dense_task
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.precision import autocast, resolve_dtype
 from adapcli.training.losses import Answer, Targets
@@ -110,7 +111,6 @@ def _batch(model: AdaPerceiver, recipe: Recipe, stage: Stage) -> tuple[Tensor, T
     mixes = recipe.augment.mixup or recipe.augment.cutmix
     labels = logits if mixes else torch.empty(size, dtype=torch.int64)
     if config.is_dense:
-        kind = torch.float32 if config.task == "depth" else torch.int64
-        labels = torch.empty(size, config.image_size, config.image_size, dtype=kind)
+        labels = dense_task(config, config.image_size).blank(size, config.image_size)
     in_place = recipe.in_place and recipe.loss_of(stage).needs_teacher
     return images, Targets(labels, Answer(logits, features), in_place)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from adapcli.data.catalogue import open_catalogue
 from adapcli.data.dataset import Batch, Dataset, open_dataset
-from adapcli.data.dense import is_dense
+from adapcli.data.dense import has_classes, is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.entries import Entry
 from adapcli.data.folder import number, part_for
@@ -126,7 +126,7 @@ class Unseen:
 
     def __init__(self, task: Task, classes: int, channels: int) -> None:
         self.task, self.channels = task, channels
-        self.class_names = [] if task == "depth" else [str(number) for number in range(classes)]
+        self.class_names = [str(number) for number in range(classes)] if has_classes(task) else []
         self.fingerprint = ""
         self.samples: int | None = None
 

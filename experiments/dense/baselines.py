@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from adapcli.data.dataset import open_dataset
+from adapcli.evaluation.dense.tasks import dense_task
 from adapcli.model.config import ModelConfig, Task
 from adapcli.model.preprocessing import Preprocessing
-from adapcli.training.dense_grid import ClassScores, DepthScores
+from adapcli.training.dense_grid import MapScores
 
 SIDE, CLASSES, FARTHEST_M = 32, 11, 11.0
 PREPROCESSING = Preprocessing(SIDE, SIDE, (0.0,), (1.0,))
@@ -45,7 +46,7 @@ def guesses(task: Task, scenes: int) -> dict[str, Tensor]:
 
 def scored(task: Task, guess: Tensor, target: Tensor) -> dict[str, float]:
     config = ModelConfig(task=task, num_classes=CLASSES, output_feat_dim=1, max_depth=FARTHEST_M)
-    metric = DepthScores(config) if task == "depth" else ClassScores(config)
+    metric = MapScores(dense_task(config, SIDE))
     metric.add(guess.expand(len(target), -1, -1, -1), target)
     return {name: round(value, 4) for name, value in metric.scores().items()}
 

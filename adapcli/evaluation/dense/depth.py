@@ -3,14 +3,19 @@
 n images, H, W pixels; r, c cells of the grid that the head works on.
 """
 
+from collections.abc import Sequence
 from math import sqrt
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from adapcli.data.dense import UNKNOWN_M
-from adapcli.errors import FileError
+from adapcli.errors import FileError, UsageError
+from adapcli.evaluation.dense.drawing import Map, Pixels, depth_png, depth_unit_m, shaded
+from adapcli.evaluation.dense.losses import LossOptions, Total, as_it_is, depth_loss
 from adapcli.evaluation.dense.task import DenseTask
+from adapcli.model.config import ModelConfig
 from policies.table.metrics import DatasetMetric
 
 CLOSE = 1.25
@@ -56,6 +61,8 @@ class Depth(DenseTask):
     )
     told = ("mean_sharpness", "mean_depth")
     score_name = "delta_1"
+    headline, headline_unit = "rmse", "m"
+    targets_name = "depth maps"
     metric_columns = ("known_pixels", "close_pixels", "squared_error", "relative_error")
     metrics_dtype = "float32"
     dataset_metrics = (
@@ -68,10 +75,28 @@ class Depth(DenseTask):
         self.farthest = farthest
         self.even_spread = (farthest - nearest) / sqrt(12)
 
+    @classmethod
+    def of(cls, config: ModelConfig, image_size: int) -> Self:
+        """See DenseTask."""
+        return cls(config.min_depth, config.max_depth)
+
     def check(self, targets: Tensor) -> None:
         """See DenseTask."""
         if not bool(torch.isfinite(targets).all()) or bool((targets < 0).any()):
             raise FileError("a depth map holds values below 0, or that are no numbers")
+
+    def check_loss(self, options: LossOptions) -> None:
+        """See DenseTask."""
+        if options.label_smoothing:
+            raise UsageError("loss.label_smoothing: depths are no classes")
+
+    def blank(self, images: int, size: int) -> Tensor:
+        """See DenseTask: (images, size, size) float32."""
+        return torch.full((images, size, size), UNKNOWN_M)
+
+    def loss(self, maps: Tensor, targets: Tensor, options: LossOptions, total: Total = as_it_is) -> Tensor:
+        """See DenseTask: `depth_loss` of metres (B, 1, H, W) against metres (B, H, W)."""
+        return depth_loss(maps[:, 0], targets, self.farthest, options.gradients, total)
 
     def answers(self, maps: Tensor) -> Tensor:
         """Metres (n, 1, H, W) -> (n, H, W) float32 at least."""
@@ -105,6 +130,26 @@ class Depth(DenseTask):
     def agreement(self, answers: Tensor, full: Tensor) -> Tensor:
         """See DenseTask: delta_1 against the full configuration's map, every pixel counted."""
         return delta_1(answers, full, float("inf"))
+
+    def summary(self, sums: Tensor) -> dict[str, float]:
+        """rmse in metres; abs_rel; delta_1: the share of pixels within a factor of 1.25."""
+        known, close, squares, relative = sums.tolist()
+        n = max(known, 1)
+        return {"rmse": (squares / n) ** 0.5, "abs_rel": relative / n, "delta_1": close / n}
+
+    def file_facts(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """See DenseTask."""
+        return {"metres_per_unit": depth_unit_m(self.farthest)}
+
+    def encoded(self, answer: Map) -> bytes:
+        """See DenseTask: 16-bit PNG with a scale."""
+        return depth_png(answer, depth_unit_m(self.farthest))
+
+    def coloured(self, answer: Map, target: Map) -> Pixels:
+        """See DenseTask: by a scale that the target sets."""
+        known = target[target > UNKNOWN_M]
+        low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+        return shaded(answer, float(low), float(high), answer > UNKNOWN_M)
 
 
 def _roughness(logs: Tensor) -> Tensor:

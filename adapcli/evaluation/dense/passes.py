@@ -18,6 +18,7 @@ from adapcli.evaluation.passes import Pass, plan_passes
 from adapcli.model.attention import KeysValues
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import input_flops, readout_flops, trunk_flops
+from adapcli.model.heads import head_of
 from adapcli.model.perceiver import AdaPerceiver, DenseQueries, Output
 from adapcli.space import Configuration
 
@@ -107,13 +108,10 @@ def _columns(p: Pass) -> set[int]:
 
 
 def map_bytes(config: ModelConfig, size: tuple[int, int]) -> int:
-    """What one image's maps take: class logits or metres of every pixel, and the bins of a depth head."""
+    """What one image's maps take: the values of every pixel, and what its head holds beside them."""
     height, width = size
-    channels = config.num_classes or 1
-    cells = (height // config.patch_size) * (width // config.patch_size)
-    if config.task == "depth":
-        return 4 * (height * width + 2 * 16 * cells * config.num_bins)
-    return 4 * height * width * channels
+    patches = (height // config.patch_size) * (width // config.patch_size)
+    return 4 * (height * width * config.map_channels + head_of(config).held(config, patches))
 
 
 def held_bytes(config: ModelConfig, passes: Sequence[Pass], size: int) -> int:

@@ -3,13 +3,20 @@
 n images, K classes, H, W pixels; r, c cells of the grid that the head works on.
 """
 
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from adapcli.data.dense import IGNORE
 from adapcli.errors import FileError
+from adapcli.evaluation.dense.drawing import GREY, Map, Pixels, mask_png, palette
+from adapcli.evaluation.dense.losses import LossOptions, Total, as_it_is, segmentation_loss
 from adapcli.evaluation.dense.task import DenseTask
 from adapcli.evaluation.outcomes import signals
+from adapcli.model.config import ModelConfig
 from policies.table.metrics import DatasetMetric
 
 SURE = 0.9
@@ -57,6 +64,8 @@ class Segmentation(DenseTask):
     )
     told = ("mean_confidence", "least_confidence")
     score_name = "image IoU"
+    headline = "miou"
+    targets_name = "masks"
 
     def __init__(self, classes: int, pixels: int) -> None:
         self.classes = classes
@@ -69,12 +78,29 @@ class Segmentation(DenseTask):
         )
         self.dataset_metrics = (DatasetMetric("mIoU", every, unions, "%"),)
 
+    @classmethod
+    def of(cls, config: ModelConfig, image_size: int) -> Self:
+        """See DenseTask."""
+        assert config.num_classes is not None
+        return cls(config.num_classes, image_size**2)
+
     def check(self, targets: Tensor) -> None:
         """See DenseTask."""
         counted = targets[targets != IGNORE]
         if len(counted) and not 0 <= int(counted.min()) <= int(counted.max()) < self.classes:
             odd = int(counted.max() if counted.max() >= self.classes else counted.min())
             raise FileError(f"a mask holds class {odd}, the model knows 0 to {self.classes - 1}")
+
+    def check_loss(self, options: LossOptions) -> None:
+        """See DenseTask: gradients have a weight by default, which says nothing here."""
+
+    def blank(self, images: int, size: int) -> Tensor:
+        """See DenseTask: (images, size, size) int64."""
+        return torch.full((images, size, size), IGNORE)
+
+    def loss(self, maps: Tensor, targets: Tensor, options: LossOptions, total: Total = as_it_is) -> Tensor:
+        """See DenseTask: cross-entropy of class logits (B, K, H, W) against classes (B, H, W)."""
+        return segmentation_loss(maps, targets, options.label_smoothing, total)
 
     def answers(self, maps: Tensor) -> Tensor:
         """Class logits (n, K, H, W) -> classes (n, H, W) int64. Ties go to the first class."""
@@ -106,6 +132,31 @@ class Segmentation(DenseTask):
     def agreement(self, answers: Tensor, full: Tensor) -> Tensor:
         """See DenseTask: mean IoU against the full configuration's map, every pixel counted."""
         return image_iou(*class_counts(answers, full, self.classes))
+
+    def summary(self, sums: Tensor) -> dict[str, float]:
+        """miou: the mean over the classes that occur in targets or answers; pixel_accuracy; in [0, 1]."""
+        both, either = sums.view(2, -1)
+        seen = either > 0
+        # A wrong pixel is in the unions of two classes, a right one in an intersection and in a union.
+        pixels = (both.sum() + either.sum()) / 2
+        miou = float((both[seen] / either[seen]).mean())
+        return {"miou": miou, "pixel_accuracy": float(both.sum() / pixels.clamp_min(1))}
+
+    def file_facts(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """See DenseTask: pixel values are classes."""
+        names = list(class_names) or [str(k) for k in range(self.classes)]
+        colours = palette(len(names)).tolist() if len(names) <= 256 else None
+        return {"classes": names, "colours": colours}
+
+    def encoded(self, answer: Map) -> bytes:
+        """See DenseTask: PNG with a palette."""
+        return mask_png(answer, self.classes)
+
+    def coloured(self, answer: Map, target: Map) -> Pixels:
+        """See DenseTask: by palette; grey where ignored."""
+        colours = np.tile(np.array(GREY, np.uint8), (max(IGNORE, self.classes) + 1, 1))
+        colours[: self.classes] = palette(self.classes)
+        return colours[answer]
 
 
 def _boundaries(classes: Tensor) -> Tensor:
