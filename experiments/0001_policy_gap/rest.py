@@ -31,7 +31,13 @@ from policies.table import OutcomeTable
 
 SIZES = (500, 2_000, 5_000, 20_000)
 PRICES = 9
-TREES = {"max_iter": 150, "learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": 100}
+TREES = {
+    "max_iter": 150,
+    "learning_rate": 0.08,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 100,
+    "random_state": 0,
+}
 
 Inputs = Callable[[OutcomeTable, np.ndarray, int, int], np.ndarray]
 """(table, rows, configuration, entry) -> what is known there, (n, D)."""
