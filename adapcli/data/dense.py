@@ -1,4 +1,4 @@
-"""Targets with a value per pixel, masks and depth maps: what in them does not count."""
+"""Targets with a value per pixel: what in them does not count. Offsets to centres are NaN there."""
 
 from adapcli.model.config import CLASS_TASKS, DENSE_TASKS, Task
 

@@ -114,6 +114,8 @@ class DenseDataset:
 
 def folder_of(name: str, task: Task) -> Path:
     """The folder of `folder:PATH`. UsageError for other kinds of data, which have no maps."""
+    if task not in TARGETS:
+        raise UsageError(f"data {name!r}: has no {task}", "digits does")
     if not name.startswith(FOLDER):
         raise UsageError(f"data {name!r}: has no {TARGETS[task][0]}", f"digits, or {FOLDER}PATH")
     return Path(name.removeprefix(FOLDER)).expanduser()

@@ -17,13 +17,13 @@ from adapcli.model.preprocessing import Preprocessing
 # Raise when the same specification draws other scenes: tables made before then no longer match.
 GENERATOR = 1
 # What a scene is rendered with, beside its picture, for dense tasks.
-TARGETS = {"segmentation": "mask", "depth": "depth"}
+TARGETS = {"segmentation": "mask", "depth": "depth", "centres": "centres"}
 
 
 class DigitsDataset:
     """Scenes 0..size - 1 of a split, rendered at `preprocessing.size`, in 1 or 3 equal channels.
 
-    task: segmentation and depth have the mask and the depth map of the same scenes (`Rendered`) as targets.
+    task: dense tasks have masks, depth maps or offsets to centres of the same scenes (`Rendered`) as targets.
     `difficulty(start, stop)` tells what makes each scene hard; see `SceneTable.difficulty`.
     """
 

@@ -38,11 +38,13 @@ class Paint:
 
 @dataclass(frozen=True)
 class Picture:
-    """image (B, S, S) float32 in [0, 1]; mask (B, S, S) int64; depth (B, 1, S, S) float32 metres."""
+    """image (B, S, S) float32 in [0, 1]; mask (B, S, S) int64; depth (B, 1, S, S) float32 metres;
+    centres (B, 2, S, S) float32: offsets to them, NaN where there is no digit."""
 
     image: Tensor
     mask: Tensor | None
     depth: Tensor | None
+    centres: Tensor | None
 
 
 def piece_masks() -> Tensor:
@@ -99,12 +101,15 @@ def render(
     """Paint fragments, then digits: out = out + ink * (brightness - out), slot by slot.
 
     glyphs (G, 8, 8) in [0, 1]; values and distance_m (B, N) of the digits feed the targets "mask"
-    and "depth": each pixel shows the nearest digit whose ink there exceeds `INK`.
+    and "depth", their centres "centres": each pixel shows the nearest digit whose ink there exceeds `INK`.
     """
     size = (len(values), side, side)
     image = torch.zeros(size, device=glyphs.device)
     mask = torch.zeros(size, dtype=torch.int64, device=glyphs.device) if "mask" in targets else None
     depth = torch.full(size, FAR_M, device=glyphs.device) if "depth" in targets else None
+    centres: Sequence[Tensor | None] = (None, None)
+    if "centres" in targets:
+        centres = torch.full((2, *size), torch.nan, device=glyphs.device).unbind()
     brush = _Brush(fragments, glyphs, side)
     for slot in brush.slots():
         image.lerp_(brush.brightness[:, slot].expand(size), brush.alpha(slot))
@@ -114,7 +119,17 @@ def render(
         image.lerp_(brush.brightness[:, slot].expand(size), alpha)
         _label(mask, alpha, torch.from_numpy(values[:, slot] + 1))
         _label(depth, alpha, torch.from_numpy(distance_m[:, slot]).float())
-    return Picture(image, mask, None if depth is None else depth[:, None])
+        for axis, target in enumerate(centres):
+            _label(target, alpha, torch.from_numpy(digits.centre[:, slot, axis]).float())
+    return Picture(image, mask, None if depth is None else depth[:, None], _offsets(*centres))
+
+
+def _offsets(rows: Tensor | None, columns: Tensor | None) -> Tensor | None:
+    """From each pixel's middle to the row and the column that it is labelled with, each (B, S, S)."""
+    if rows is None or columns is None:
+        return None
+    pixel = torch.arange(rows.shape[-1], device=rows.device) + 0.5
+    return torch.stack((rows - pixel[:, None], columns - pixel), 1)
 
 
 def _label(target: Tensor | None, alpha: Tensor, value: Tensor) -> None:

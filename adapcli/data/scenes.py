@@ -28,7 +28,7 @@ SPLITS = {
     "calibration": ("calibration", 3),
     "test": ("test", 4),
 }
-TARGETS = ("class", "mask", "depth")
+TARGETS = ("class", "mask", "depth", "centres")
 
 Floats = NDArray[np.float64]
 
@@ -37,12 +37,14 @@ Floats = NDArray[np.float64]
 class Rendered:
     """Scenes as tensors: images (B, 1, H, W) float32 in [0, 1]; labels (B,) int64;
     mask (B, H, W) int64, 0 background, digit + 1; depth (B, 1, H, W) float32, 2 to 10 metres, the background
-    at 10. None where not asked for."""
+    at 10; centres (B, 2, H, W) float32, pixels down and right from a pixel to the centre of the scan it
+    belongs to, NaN in the background. None where not asked for."""
 
     images: Tensor
     labels: Tensor
     mask: Tensor | None = None
     depth: Tensor | None = None
+    centres: Tensor | None = None
 
 
 class Scenes:
@@ -80,7 +82,7 @@ class Scenes:
         return draw_scenes(self.spec, self.scans, rng)
 
     def batch(self, start: int, stop: int, targets: Sequence[str] = ("class",)) -> Rendered:
-        """Scenes start..stop - 1; targets: class, mask, depth."""
+        """Scenes start..stop - 1; targets: class, mask, depth, centres."""
         for target in targets:
             if target not in TARGETS:
                 raise UsageError(f"target {target!r}: not known", f"one of {', '.join(TARGETS)}")
@@ -114,7 +116,7 @@ class Scenes:
         sigma = torch.from_numpy(table.sigma).float().to(self.device)
         images = picture.image.addcmul_(noise, sigma[:, None, None]).clamp_(0, 1)
         labels = torch.from_numpy(table.label).to(self.device)
-        return Rendered(images[:, None], labels, picture.mask, picture.depth)
+        return Rendered(images[:, None], labels, picture.mask, picture.depth, picture.centres)
 
 
 def _blocks(start: int, stop: int) -> tuple[range, slice]:

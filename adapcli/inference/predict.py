@@ -46,7 +46,8 @@ How = Configuration | Stopper | Chooser
 class Prediction:
     """A picture's answer. classes, confidences: the most likely ones, best first; of equals the lower number.
 
-    drawn: of a dense model its map in place of classes, (H, W) classes or metres of what the model saw;
+    drawn: of a dense model its map in place of classes, (H, W) classes or metres, or
+    offsets (2, H, W), of what the model saw;
     confidences are then signals of the map, `DenseTask.told`.
 
     configuration: the one whose answer it is; cost_flops: everything executed for it, with features, the

@@ -217,6 +217,7 @@ def _other_task(model: AdaPerceiver, found: Mapping[str, Any]) -> str:
     marks = {
         "head.bn.weight": "segmentation",
         "head.classes.weight": "segmentation",
+        "head.offsets.weight": "centres",
         "head.bins.weight": "depth",
         "head.conv_seg.weight": "depth",
         "write_head_feat.src_norm.weight": "distillation",

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adapcli.errors import FileError, UsageError
 from adapcli.space import ConfigSpace, Configuration
 
-Task = Literal["classification", "features", "distillation", "segmentation", "depth"]
-DENSE_TASKS: tuple[Task, ...] = ("segmentation", "depth")
+Task = Literal["classification", "features", "distillation", "segmentation", "depth", "centres"]
+DENSE_TASKS: tuple[Task, ...] = ("segmentation", "depth", "centres")
 CLASS_TASKS: tuple[Task, ...] = ("classification", "distillation", "segmentation")
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -141,10 +141,8 @@ class ModelConfig(BaseModel):
 
     @property
     def map_channels(self) -> int:
-        """Of a dense task's maps: a logit for each class, or the one value of a pixel; else 0."""
-        if not self.is_dense:
-            return 0
-        return self.num_classes or 0 if self.task == "segmentation" else 1
+        """Of a dense task's maps: a logit for each class, metres, or rows and columns; else 0."""
+        return {"segmentation": self.num_classes or 0, "depth": 1, "centres": 2}.get(self.task, 0)
 
     @property
     def decoder_channels(self) -> tuple[int, ...]:

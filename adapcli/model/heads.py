@@ -1,4 +1,4 @@
-"""Task heads on patch features: segmentation and depth, by a linear probe or a convolutional decoder.
+"""Task heads on patch features: segmentation, depth, centres, by a linear probe or a convolutional decoder.
 
 B batch, P patches, F feature channels, C channels of the decoder, K classes or depth bins.
 """
@@ -55,7 +55,7 @@ class Head(nn.Module):
         return interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
     def forward(self, features_BPF: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """The maps: class logits (B, K, height, width), or metres (B, 1, height, width)."""
+        """The maps: class logits (B, K, height, width), metres (B, 1, ...) or offsets (B, 2, ...)."""
         return self.resized(self.coarse(features_BPF, grid), size)
 
 
@@ -203,11 +203,52 @@ class ConvDepthHead(DepthHead):
         return weights
 
 
+class CentresHead(Head):
+    """The linear probe of offsets to centres, in pixels: normalise, two values for each patch."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        assert config.output_feat_dim is not None
+        self.norm = ChannelNorm(config.output_feat_dim)
+        self.offsets = nn.Conv2d(config.output_feat_dim, config.map_channels, 1)
+
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """See Head."""
+        return patches * (config.output_feat_dim or 0) * config.map_channels
+
+    def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Offsets of each patch's middle, (B, 2, rows, columns)."""
+        offsets: Tensor = self.offsets(self.norm(_as_image(features_BPF, grid)))
+        return offsets
+
+
+class ConvCentresHead(Head):
+    """The convolutional decoder, and two offsets for each of its cells."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.decoder = Decoder(config)
+        self.offsets = nn.Conv2d(config.decoder_channels[-1], config.map_channels, 1)
+
+    @staticmethod
+    def multiply_adds(config: ModelConfig, patches: int) -> int:
+        """See Head."""
+        return Decoder.multiply_adds(config, patches, config.decoder_channels[-1] * config.map_channels)
+
+    def coarse(self, features_BPF: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Offsets of each cell's middle, (B, 2, rows, columns)."""
+        offsets: Tensor = self.offsets(self.decoder(features_BPF, grid))
+        return offsets
+
+
 HEADS: dict[tuple[str, str], type[Head]] = {
     ("segmentation", "linear"): SegmentationHead,
     ("segmentation", "conv"): ConvSegmentationHead,
     ("depth", "linear"): DepthHead,
     ("depth", "conv"): ConvDepthHead,
+    ("centres", "linear"): CentresHead,
+    ("centres", "conv"): ConvCentresHead,
 }
 
 

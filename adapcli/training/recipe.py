@@ -161,6 +161,9 @@ def _check_dense(recipe: Recipe, config: ModelConfig) -> None:
             f"augment.{moved[0]}: does not do to {task.targets_name} what it does to pictures",
             "crop, flip, colour and erasing do",
         )
+    if not task.moves_with_pixels and (recipe.augment.crop < 1 or recipe.augment.flip):
+        name = "crop" if recipe.augment.crop < 1 else "flip"
+        raise UsageError(f"augment.{name}: {task.targets_name} would be others", "colour and erasing do")
     for stage in recipe.stages:
         loss = recipe.loss_of(stage)
         if loss.needs_teacher:

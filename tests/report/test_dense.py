@@ -14,7 +14,11 @@ from adapcli.report.document import Gallery, Text
 from adapcli.run import Run
 from policies.table import OutcomeTable, metrics
 
-TASKS = {"segmentation": ["mIoU, %"], "depth": ["RMSE, m", "abs-rel", "delta_1, %"]}
+TASKS = {
+    "segmentation": ["mIoU, %"],
+    "depth": ["RMSE, m", "abs-rel", "delta_1, %"],
+    "centres": ["endpoint error, px", "within 2 px, %"],
+}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from adapcli.sweep.sweep import Sweep
 from policies.table import OutcomeTable, metrics
 
 SIZES = {"fit": 9, "tune": 4, "calibration": 6, "test": 11}
-TASKS = ("segmentation", "depth")
+TASKS = ("segmentation", "depth", "centres")
 
 
 @dataclass
@@ -57,6 +57,8 @@ class Maps:
         unknown = torch.rand(16, 16, generator=generator) < 0.1
         if self.task == "depth":
             return image, torch.where(unknown, 0.0, 10 * torch.rand(16, 16, generator=generator))
+        if self.task == "centres":
+            return image, torch.where(unknown, torch.nan, torch.randn(2, 16, 16, generator=generator))
         mask = torch.randint(8 if self.odd else 7, (16, 16), generator=generator)
         return image, torch.where(unknown, IGNORE, mask)
 
@@ -65,6 +67,8 @@ class Maps:
 def make_dense_sweep(make_model):
     def build(task, *, batch=5, axes=None, odd=False, **changed):
         model = make_model(task=task, output_feat_dim=12, num_bins=16, **changed)
+        if task == "centres":  # so that configurations are pixels apart
+            torch.nn.init.normal_(model.head.offsets.weight)
         data = {split: Maps(split, size, task, odd=odd) for split, size in SIZES.items()}
         samples = Samples(data, {"name": "maps", "seed": 0, "limits": SIZES})
         return Sweep(model, samples, model.config.space.restrict(**(axes or {})), batch=batch)

@@ -31,8 +31,14 @@ MODEL = {
 TASKS = {
     "segmentation": {"task": "segmentation"},
     "depth": {"task": "depth", "num_bins": 8, "min_depth": 1.0, "max_depth": 11.0},
+    "centres": {"task": "centres"},
 }
-METRICS = {"segmentation": ["miou", "pixel_accuracy"], "depth": ["rmse", "abs_rel", "delta_1"]}
+METRICS = {
+    "segmentation": ["miou", "pixel_accuracy"],
+    "depth": ["rmse", "abs_rel", "delta_1"],
+    "centres": ["endpoint_error", "near"],
+}
+IN_FOLDERS = ("segmentation", "depth")
 
 
 def recipe(task: str, model: dict | None = None, **changes) -> Recipe:
@@ -75,7 +81,9 @@ def test_from_scenes_to_a_checkpoint_and_a_card(tmp_path: Path, task: str):
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_a_run_interrupted_and_resumed_equals_an_uninterrupted_one(tmp_path: Path, task: str):
-    chosen = recipe(task, save_every=1, augment={"crop": 0.5, "flip": 0.5})
+    chosen = recipe(
+        task, save_every=1, augment={"colour": 0.5} if task == "centres" else {"crop": 0.5, "flip": 0.5}
+    )
     train(chosen, tmp_path / "whole", test_samples=4)
     with pytest.raises(Stop):
         train(chosen, tmp_path / "cut", test_samples=4, progress=stop_after_two)
@@ -100,6 +108,10 @@ def test_scores_of_the_grid_are_those_of_each_configuration_alone(tmp_path: Path
             assert scores["rmse"] == pytest.approx(error.square().mean().sqrt().item(), rel=1e-5)
             assert scores["abs_rel"] == pytest.approx((error.abs() / batch.targets).mean().item(), rel=1e-5)
             assert scores["delta_1"] == pytest.approx((ratio < 1.25).double().mean().item(), abs=1e-6)
+        elif task == "centres":
+            error = (maps - batch.targets).norm(dim=1)[~batch.targets[:, 0].isnan()].double()
+            assert scores["endpoint_error"] == pytest.approx(error.mean().item(), rel=1e-5)
+            assert scores["near"] == pytest.approx((error <= 2).double().mean().item(), abs=1e-6)
         else:
             answer, ious = maps.argmax(1), []
             for label in range(11):
@@ -166,6 +178,9 @@ WRONG = {
     "distillation": ("segmentation", {"loss": {"distillation": 1}, "teacher": {"source": "self"}}, "alone"),
     "features": ("depth", {"loss": {"features": 1}, "teacher": {"source": "self"}}, "loss.features: models"),
     "smoothing": ("depth", {"loss": {"label_smoothing": 0.1}}, "depths are no classes"),
+    "smoothed": ("centres", {"loss": {"label_smoothing": 0.1}}, "offsets are no classes"),
+    "flip": ("centres", {"augment": {"flip": 0.5}}, "augment.flip: offsets to centres would be others"),
+    "crop": ("centres", {"augment": {"crop": 0.5}}, "augment.crop: offsets"),
 }
 
 
@@ -180,14 +195,14 @@ def test_what_maps_cannot_learn_from_is_refused(case: str):
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_a_plan_tells_the_shapes_of_maps(task: str):
     stage = plan(recipe(task)).stages[0]
-    channels = 1 if task == "depth" else 11
+    channels = {"segmentation": 11, "depth": 1, "centres": 2}[task]
     assert stage.token_logits == (6, 2, channels, 16, 16)
     assert stage.depth_logits == (6, 1, channels, 16, 16)
     assert stage.forward_flops > 0
 
 
 def test_packaged_recipes_of_dense_tasks_can_be_planned():
-    for name in ("digits-segmentation", "digits-depth"):
+    for name in ("digits-segmentation", "digits-depth", "digits-centres"):
         assert plan(load_recipe(name)).config.task == name.removeprefix("digits-")
 
 
@@ -221,7 +236,7 @@ def from_folder(task: str, folder: Path, **changes) -> Recipe:
     return recipe(task, data=f"folder:{folder}", augment={"crop": 0.5, "flip": 0.5}, **changes)
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", IN_FOLDERS)
 def test_training_on_a_folder(tmp_path: Path, folder: Path, task: str):
     (folder / "images/train/3.png").write_bytes(b"broken")
     trained = train(from_folder(task, folder), tmp_path / "run", test_samples=6)
@@ -231,6 +246,11 @@ def test_training_on_a_folder(tmp_path: Path, folder: Path, task: str):
     assert trained.model.class_names == (("0", "1", "2") if task == "segmentation" else ())
     answer = trained.model(torch.randn(1, 3, 16, 16), Configuration(1, 8, 1)).maps
     assert answer.shape == (1, 3 if task == "segmentation" else 1, 16, 16)
+
+
+def test_folders_have_no_centres(folder: Path):
+    with pytest.raises(UsageError, match="has no centres"):
+        open_source(from_folder("centres", folder))
 
 
 def test_batches_of_a_folder_are_the_same_whatever_was_asked_for_before(folder: Path):

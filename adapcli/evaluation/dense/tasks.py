@@ -1,12 +1,17 @@
 """Which dense task a model is for: a task is added here, by its adapter."""
 
 from adapcli.errors import UsageError
+from adapcli.evaluation.dense.centres import Centres
 from adapcli.evaluation.dense.depth import Depth
 from adapcli.evaluation.dense.segmentation import Segmentation
 from adapcli.evaluation.dense.task import DenseTask
 from adapcli.model.config import ModelConfig
 
-TASKS: dict[str, type[DenseTask]] = {"segmentation": Segmentation, "depth": Depth}
+TASKS: dict[str, type[DenseTask]] = {
+    "segmentation": Segmentation,
+    "depth": Depth,
+    "centres": Centres,
+}
 
 
 def dense_task(config: ModelConfig, image_size: int) -> DenseTask:
