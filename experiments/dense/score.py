@@ -3,8 +3,8 @@
     python experiments/dense/score.py CHECKPOINT --out experiments/dense/segmentation.json
 
 The corners of the model's grid and every number of tokens, on tune and on test scenes. Guesses are counted on
-training scenes: the most common class, the mean depth, the median depth, one for all pixels or one for each
-place. Writes a table of the test scenes beside the JSON.
+training scenes: the most common class, the mean depth or offset, the median depth, one for all pixels or one
+for each place. Writes a table of the test scenes beside the JSON.
 
 n scenes, M summed columns (`DenseTask.metric_columns`).
 """
@@ -68,7 +68,7 @@ def scored(model: AdaPerceiver, task: DenseTask, data: Dataset) -> Columns:
 
 
 def guesses(config: ModelConfig, data: Dataset) -> dict[str, Tensor]:
-    """Answers made without looking, each (H, W), from training scenes."""
+    """Answers made without looking, each as large as a target, from training scenes."""
     targets = [data.batch(start, stop).targets for start, stop in batches(data)]
     if config.task == "depth":
         seen = torch.cat(targets)
@@ -79,6 +79,11 @@ def guesses(config: ModelConfig, data: Dataset) -> dict[str, Tensor]:
             "mean of each place": mean,
             "median of each place": median,
         }
+    if config.task == "centres":
+        seen = torch.cat(targets)
+        place = seen.nanmean(0).nan_to_num()
+        mean = seen.transpose(0, 1).flatten(1).nanmean(1)
+        return {"mean": mean[:, None, None].expand_as(place), "mean of each place": place}
     assert config.num_classes is not None
     counts = sum(one_hot(part, config.num_classes).sum(0) for part in targets)
     assert isinstance(counts, Tensor)
@@ -157,7 +162,7 @@ def table(task: DenseTask, found: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("checkpoint", help="of a model of masks or depth maps")
+    parser.add_argument("checkpoint", help="of a model that draws maps")
     parser.add_argument("--train", type=int, default=20_000, help="training scenes to count guesses on")
     parser.add_argument("--scenes", type=int, default=2_000, help="tune and test scenes to score on")
     parser.add_argument("--out", type=Path, help="write the result here as JSON, and a table beside it")
