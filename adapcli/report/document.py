@@ -78,11 +78,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures in order."""
+    """Pictures in order. strips: each several panels wide, shown whole; else cut to squares."""
 
     examples: Sequence[Example]
     alt: str
     caption: str
+    strips: bool = False
 
 
 Block = Text | Missing | Drawing | Grid | Facts | Gallery

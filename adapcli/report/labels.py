@@ -35,6 +35,11 @@ def score_name(table: OutcomeTable) -> str:
     return "accuracy" if table.prediction is not None else str(table.meta.get("score_name", "score"))
 
 
+def opening(text: str) -> str:
+    """At the start of a sentence; what is in capitals further on stays so: "Image IoU"."""
+    return text[:1].upper() + text[1:]
+
+
 def plural(count: int, singular: str, several: str = "") -> str:
     """ "1 sample", "2 000 samples"."""
     return f"{number(count)} {singular if count == 1 else several or singular + 's'}"

@@ -1,6 +1,7 @@
 """Reports of runs with maps: metrics of the whole data set, and maps at several configurations."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -67,6 +68,16 @@ def test_maps_stand_beside_picture_and_target(runs, task):
         panels = round(width / height)
         assert panels in (4, 5)
         assert len(example.lines[0].split(", ")) == panels - 2
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_page_shows_the_whole_strip_of_maps(runs, task):
+    page = (build(Run(runs[task] / "run"), made="now").folder / "index.html").read_text()
+    (gallery,) = re.findall('class="(gallery[^"]*)"', page)
+    assert "strips" in gallery.split()
+    (rule,) = re.findall(r"\.strips img \{(.*?)\}", page)
+    assert "aspect-ratio: auto" in rule
+    assert ("Image IoU over cost" in page) == (task == "segmentation")
 
 
 def test_without_its_checkpoint_a_report_says_why_there_are_no_maps(runs, make_model, tmp_path):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from adapcli.report import tables
+from adapcli.report import labels, tables
 from adapcli.report.document import Block, Drawing, Grid, Section, Text
 from adapcli.report.figures.axes import axis_effects
 from adapcli.report.findings import Findings
@@ -22,7 +22,7 @@ def section(findings: Findings) -> Section:
     drawing = Drawing(
         "axes",
         lambda layout: axis_effects(effects, score_name=findings.score_name, layout=layout),
-        f"{findings.score_name.capitalize()} over {', '.join(names)}, others at full and at the cheapest.",
+        f"{labels.opening(findings.score_name)} over {', '.join(names)}, others at full and at the cheapest.",
         "One axis at a time, the others held at the full configuration's values and at the cheapest's. The "
         "second line of the ticks is the cost, as part of the full configuration's, with the others at full. "
         "Bars are 95 % intervals (smaller than the marks where not seen).",

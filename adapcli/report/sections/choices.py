@@ -120,4 +120,5 @@ def _maps(findings: Findings) -> list[Block]:
         f"{drawn.names}. Grey: pixels that do not count. Under each: the {findings.score_name} of these "
         "maps, and what each policy ran."
     )
-    return [Gallery(drawn.examples, "Maps at several configurations beside picture and target", caption)]
+    alt = "Maps at several configurations beside picture and target"
+    return [Gallery(drawn.examples, alt, caption, strips=True)]

@@ -93,7 +93,7 @@ def _equal_cost(pair: Pair) -> Grid | Text:
         for r in records
     ]
     columns = [findings.unit.name, "this run", pair.name, "difference, points", "95 % interval"]
-    caption = f"{findings.score_name.capitalize()} at equal cost; differences are paired by sample"
+    caption = f"{labels.opening(findings.score_name)} at equal cost; differences are paired by sample"
     return Grid("comparison_at_equal_cost", pd.DataFrame(records), columns, rows, caption, numeric=5)
 
 

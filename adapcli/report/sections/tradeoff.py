@@ -12,7 +12,7 @@ from adapcli.report.units import part, percent, span
 def section(findings: Findings) -> Section:
     """The figure, and every configuration as a table to unfold."""
     return Section(
-        "tradeoff", f"{findings.score_name.capitalize()} over cost", [_figure(findings), _all(findings)]
+        "tradeoff", f"{labels.opening(findings.score_name)} over cost", [_figure(findings), _all(findings)]
     )
 
 
@@ -36,8 +36,9 @@ def _alt(findings: Findings) -> str:
         for i in (findings.cheapest, full)
     ]
     return (
-        f"{findings.score_name.capitalize()} over cost for {len(configs)} configurations, from {ends[0]} to "
-        f"{ends[1]} for the full one, with {labels.plural(len(findings.policies), 'policy', 'policies')}."
+        f"{labels.opening(findings.score_name)} over cost for {len(configs)} configurations, "
+        f"from {ends[0]} to {ends[1]} for the full one, "
+        f"with {labels.plural(len(findings.policies), 'policy', 'policies')}."
     )
 
 
