@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from policies.errors import AdapError, FileError
 
 MAX_JSON_BYTES = 64 * 1024 * 1024
+# Texts of a table may be file names of any bytes; pyarrow, where it is installed, keeps UTF-8 alone.
+pd.options.mode.string_storage = "python"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

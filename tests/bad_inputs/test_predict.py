@@ -211,10 +211,17 @@ def test_a_zip_of_stable_baselines_in_place_of_a_policy(predict, policy, tmp_pat
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("task", ["segmentation", "depth", "features"])
-def test_a_checkpoint_of_another_task(adap, make_model, pictures, tmp_path, task):
+@pytest.mark.parametrize(
+    ("task", "code", "told"),
+    [
+        ("segmentation", 2, ": where do its maps go?"),
+        ("depth", 2, ": where do its maps go?"),
+        ("features", 3, ""),
+    ],
+)
+def test_a_checkpoint_of_another_task(adap, make_model, pictures, tmp_path, task, code, told):
     adapcli.save(make_model(task=task, output_feat_dim=6), tmp_path / "d.pt")
-    adap("predict", "--ckpt", "d.pt", "pics", "--quiet").refused(3, f"this checkpoint is for {task}")
+    adap("predict", "--ckpt", "d.pt", "pics", "--quiet").refused(code, f"this checkpoint is for {task}{told}")
 
 
 def test_a_full_disk_leaves_the_earlier_file(predict, disk_space, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapcli.training import loop
+from adapcli.training import engine, loop
 from adapcli.training import run as training
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -69,7 +69,7 @@ def test_a_wrong_recipe(train, tmp_path, text, told):
     ("name", "told"),
     [
         ("digit", "did you mean 'digits'?"),
-        ("imagenet", ", in12k-distil, in1k-finetune, or a .yaml file"),
+        ("imagenet", ", in12k-distil, in1k-finetune, nyuv2-depth, or a .yaml file"),
         ("none.yaml", "none.yaml: cannot be read: No such file or directory"),
         ("folder.yaml", "folder.yaml: cannot be read: Is a directory"),
         ("binary.yaml", "binary.yaml: cannot be read"),
@@ -102,7 +102,7 @@ def test_options_out_of_range(train, recipe, tmp_path, words, code, told):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(train, recipe, tmp_path, monkeypatch):
-    whole, calls = loop.pass_losses, []
+    whole, calls = engine.pass_losses, []
 
     def pass_losses(*arguments, **named):
         calls.append(1)
@@ -111,7 +111,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(train, rec
             object.__setattr__(losses, "total", losses.total * float("nan"))
         return losses
 
-    monkeypatch.setattr(loop, "pass_losses", pass_losses)
+    monkeypatch.setattr(engine, "pass_losses", pass_losses)
     ended = train("--recipe", recipe)
     ended.refused(1, "the loss became nan at step 2", "the last good state is in adap-run/train")
     state = torch.load(tmp_path / "adap-run/train/state.pt", weights_only=True)

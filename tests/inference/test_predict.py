@@ -275,9 +275,9 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(model, make_model):
     for top in (0, 8):
         with pytest.raises(UsageError, match="expected 1 to 7"):
             Predictor(model, unread, GRID[0], top=top)
-    dense = make_model(task="segmentation", output_feat_dim=6)
-    with pytest.raises(FileError, match="this checkpoint is for segmentation"):
-        Predictor(dense, unread, GRID[0])
+    features = make_model(task="features", output_feat_dim=6)
+    with pytest.raises(FileError, match="this checkpoint is for features"):
+        Predictor(features, unread, GRID[0])
     assert next(unread).path == "0.png"
 
 

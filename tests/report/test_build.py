@@ -32,6 +32,7 @@ TABLES = {
     "policies",
     "choices",
     "calibration",
+    "exits",
     "front",
     "commands",
     "policies_made",
@@ -123,7 +124,7 @@ def test_every_figure_and_picture_has_a_text(full_report):
     svgs, images = re.findall(r"<svg [^>]*>", source), re.findall(r"<img [^>]*>", source)
     assert len(svgs) == 2 * len(FIGURES)
     assert all(re.search(r'role="img" aria-label="[^"]{20,}"', tag) for tag in svgs)
-    assert len(images) == 10
+    assert len(images) == 10 + 2 * 10  # of every difficulty, and from cheap to dear for both policies
     assert all(re.search(r'alt="[^"]+"', tag) for tag in images)
 
 

@@ -116,8 +116,8 @@ def test_the_packaged_recipe_asks_no_teacher_and_resumes_bit_for_bit(tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["readouts.depth_tokens=random"], "needs readouts.tokens and readouts.depth_tokens: all"),
-        (["readouts.tokens=2"], "needs readouts.tokens and readouts.depth_tokens: all"),
+        (["readouts.depth_tokens=random"], "needs readouts.tokens, depth_tokens and blocks: all"),
+        (["readouts.tokens=2"], "needs readouts.tokens, depth_tokens and blocks: all"),
         (["teacher.at={tokens: 1}"], "teacher.at: in-place has a teacher at every configuration"),
         (["loss.features=1"], "in-place gives no features"),
     ],

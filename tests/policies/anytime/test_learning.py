@@ -191,7 +191,7 @@ def test_no_look_where_none_pays(make_walkable):
         ("threshold", {"lambda_": 0.1}, "threshold learns in no environment"),
         ("ppo", {"env": "anytme"}, "'anytme': not known, did you mean 'anytime'"),
         ("ppo", {"actions": "factored"}, "ppo in anytime has no option actions"),
-        ("ppo", {"env": "configure", "target": "score"}, "ppo in configure has no option target"),
+        ("ppo", {"env": "configure", "score": "soft"}, "ppo in configure has no option score"),
         ("ppo", {"target": "nothing"}, "target 'nothing'"),
         ("ppo", {"score": "guess"}, "score 'guess'"),
         ("ppo", {"timesteps": 0}, "timesteps 0"),
