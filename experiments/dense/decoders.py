@@ -24,12 +24,18 @@ from adapcli.training.recipe import load_recipe
 from adapcli.training.run import train
 from policies.files import write_json
 
-DECODERS = {
-    "linear": {"decoder": "linear"},
-    "conv": {"decoder": "conv", "decoder_dim": 16, "decoder_stages": 0},
-    "conv x2": {"decoder": "conv", "decoder_dim": 16, "decoder_stages": 1},
-}
+NAMES = ("linear", "conv", "conv x2")
 CORNERS = ("full", "fewest_tokens", "shallowest", "narrowest", "cheapest")
+
+
+def decoders(channels: int) -> dict[str, dict[str, Any]]:
+    """What each changes of the model. channels: of the first convolution; after doubling half as many."""
+    conv = {"decoder": "conv", "decoder_dim": channels}
+    return {
+        "linear": {"decoder": "linear"},
+        "conv": {**conv, "decoder_stages": 0},
+        "conv x2": {**conv, "decoder_stages": 1},
+    }
 
 
 def headless(start: Path, seed: int, folder: Path) -> Path:
@@ -106,25 +112,29 @@ def main() -> None:
     parser.add_argument("--start", type=Path, required=True, help="a checkpoint of digits-segmentation")
     parser.add_argument("--runs", type=Path, default=Path("runs/dense"), help="where the trainings are kept")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--channels", type=int, default=16, help="of the first convolution")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="of the decoders")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scenes", type=int, default=1000, help="test scenes")
     parser.add_argument("--out", type=Path, help="write the result here as JSON, and a table beside it")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in DECODERS}
+    compared = {name: d for name, d in decoders(options.channels).items() if name in options.only}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in compared}
     folders: dict[str, Path] = {}
     options.runs.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
         backbone = headless(options.start, seed, options.runs)
-        for name, decoder in DECODERS.items():
+        for name, decoder in compared.items():
             folders[name] = options.runs / f"{name.replace(' ', '-')}-seed{seed}"
             wanted = changes(backbone, decoder, options.steps, seed)
             runs[name].append(trained(folders[name], wanted, options.scenes))
             print(f"{name}, seed {seed}: {100 * runs[name][-1]['miou_full']:.1f} %", flush=True)
-    found = {name: summed_up(runs[name], folders[name]) for name in DECODERS}
+    found = {name: summed_up(runs[name], folders[name]) for name in compared}
     print(table(found))
     if options.out:
-        kept = {"steps": options.steps, "scenes": options.scenes, "decoders": found}
+        asked = {name: getattr(options, name) for name in ("steps", "channels", "scenes")}
+        kept = {**asked, "decoders": found}
         options.out.write_text(json.dumps(kept, indent=1) + "\n")
         options.out.with_suffix(".md").write_text(table(found) + "\n")
 
