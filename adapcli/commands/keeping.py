@@ -64,7 +64,8 @@ def show_curve(console: Console, found: "TradeOff") -> None:
         f"({spread(saving['saving_full'])})"
         for saving in content["savings"]
     ]
-    console.print(f"its curve saves {', '.join(savings)}")
+    beaten = any(saving["saving_static"]["mean"] > 1e-3 for saving in content["savings"])
+    console.print(f"its curve saves {', '.join(savings)}{'' if beaten else ', as static choices alone do'}")
     gap = content["gap"]
     closed = "there is no gap to close" if gap is None else f"gap closed: {gap['mean']:.2f} ({ends(gap)})"
     console.print(f"{closed}, of what answers known beforehand would save; 0 is static")

@@ -55,7 +55,8 @@ def find_policy(name: str, run: "Run") -> Path:
         return run.policies / name
     if "/" in name or _is_there(name):
         return Path(name)
-    hint = f"there are: {', '.join(known)}" if known else f"run `{run.command('train-policy')}` first"
+    there = f"there are: {', '.join(known)}" if known else f"run `{run.command('train-policy')}` first"
+    hint = f"{there}; another run's is named by its folder, such as RUN/policies/{name}"
     guess = registry.did_you_mean(name, known)
     raise FileError(f"no policy {name!r} in {run.policies}{guess}", hint)
 

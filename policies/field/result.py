@@ -11,10 +11,11 @@ import pandas as pd
 from policies.base import FloatArray, Policy
 from policies.baselines import HindsightOracle, SameAnswerOracle
 from policies.curves import DROPS, TradeOff, Worth, Yardstick, curve_of, mean_of, told
-from policies.evaluate import Evaluation, evaluate
+from policies.evaluate import Evaluation, evaluate, met
 from policies.field.entrant import Entrant
 from policies.field.member import Member, Request
 from policies.field.recommendation import Recommendation, Value, recommend, value_of
+from policies.objective import Objective
 from policies.table import OutcomeTable
 
 SCHEMA_VERSION = 1
@@ -137,7 +138,7 @@ class Field:
             "skipped": [{"name": name, "reason": reason} for name, reason in self.skipped.items()],
             "recommendation": {
                 **self.recommendation.to_dict(),
-                "on_test": _on_test(self.evaluations[chosen]),
+                "on_test": _on_test(self.evaluations[chosen], self.kept[chosen].trained.objective),
                 "test": _shown(self.evaluations[chosen]),
                 "against": self._against(chosen),
             },
@@ -214,13 +215,15 @@ def _shown(evaluation: Evaluation) -> dict[str, Any]:
     return {name: content[name] for name in names}
 
 
-def _on_test(evaluation: Evaluation) -> str:
+def _on_test(evaluation: Evaluation, asked: Objective) -> str:
     """What the test samples say of the recommended policy, in words."""
     drop, saving = evaluation.score_difference, evaluation.saving_full
+    missed = met(asked, evaluation) is False
     return (
         f"On {evaluation.n} test samples it saves {100 * saving.mean:.1f} % of the full cost "
         f"({100 * saving.low:.1f} to {100 * saving.high:.1f}) at {100 * drop.mean:+.2f} points "
         f"({100 * drop.low:+.2f} to {100 * drop.high:+.2f})."
+        f"{' That misses what was asked for, which it kept on the tune samples.' if missed else ''}"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from policies import base
 from policies.base import split_rows
 from policies.errors import FileError
-from policies.guarantee.bounds import KINDS, Kind, interval
+from policies.guarantee.bounds import KINDS, PRECISION, Kind, interval
 from policies.guarantee.promise import LOSSES, Loss, Promise
 from policies.guarantee.sequence import Tested
 from policies.statistics import Interval
@@ -111,7 +111,17 @@ class Certificate:
             raise ValueError("measures are finite numbers")
         if found.test not in KINDS or found.loss not in LOSSES or type(found.certified) is not bool:
             raise ValueError(f"a certificate of {found.loss!r} by {found.test!r}: {found.certified!r}")
+        found._check()
         return found
+
+    def _check(self) -> None:
+        """ValueError unless its parts agree: what was typed in by hand seldom does."""
+        if self.certified != (self.p_value <= 1 - self.confidence):
+            raise ValueError(f"p = {self.p_value:g} and certified {self.certified} do not go together")
+        if self.certified and self.upper_bound > self.limit + 2 * PRECISION:
+            raise ValueError(f"the upper bound {self.upper_bound:g} is above the limit {self.limit:g}")
+        if sum(group.n for group in self.groups) != self.n:
+            raise ValueError("its groups have not as many samples together as it says")
 
 
 def groups(tested: Tested, kind: Kind) -> tuple[Group, ...]:

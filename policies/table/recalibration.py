@@ -98,7 +98,10 @@ def load(
     if str(file.dtype) != "float32" or not fitting or n_classes not in (None, file.shape[1] - 1):
         expected = f"({n_configs}, 1 + {'classes' if n_classes is None else n_classes})"
         raise FileError(f"{path}: {file.dtype} of shape {file.shape}, expected float32 of {expected}")
-    found = Recalibration.from_array(file[:])
+    try:
+        found = Recalibration.from_array(file[:])
+    except FileError as error:
+        raise FileError(f"{path}: {error.message}") from error
     if found.digest != digest:
         raise FileError(f"{path}: does not belong to what is beside it (its SHA-256 differs)")
     return found

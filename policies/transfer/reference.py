@@ -156,6 +156,8 @@ def _read_column(content: Mapping[str, Any], n: Mapping[str, int]) -> Column:
 
 
 def _counts(content: Mapping[str, Any]) -> dict[str, int]:
+    if not isinstance(content, Mapping):
+        raise ValueError("numbers of samples: one per split expected")
     if any(type(count) is not int or count < 0 for count in content.values()):
         raise ValueError("numbers of samples are whole")
     return {str(split): count for split, count in content.items()}

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,10 @@ def test_it_is_kept_with_the_policy(certified, tmp_path):
         (lambda c: c["certificate"].update(p_value="0.01"), "not a usable certificate"),
         (lambda c: c["certificate"].update(p_value=True), "not a usable certificate"),
         (lambda c: c["certificate"].update(n=-1), "not a usable certificate"),
+        (lambda c: c["certificate"].update(n=10**400), "not a usable certificate"),
+        (lambda c: c["certificate"].update(limit=1e-6), "is above the limit"),
+        (lambda c: c["certificate"].update(p_value=0.2), "do not go together"),
+        (lambda c: c["certificate"].update(certified=False), "do not go together"),
         (lambda c: c["certificate"].update(test="magic"), "not a usable certificate"),
         (lambda c: c["certificate"].update(groups=[{}]), "not a usable certificate"),
         (lambda c: c["certificate"].update(groups=3), "not a usable certificate"),
@@ -108,5 +113,5 @@ def test_in_words(certified):
     )
     assert f"p = {certificate.p_value:.2g}, exact trinomial test" in second
     assert third.startswith(f"Candidate {certificate.position} of {certificate.candidates}")
-    missed = Certificate.from_dict({**certificate.to_dict(), "certified": False, "loss": "answer"})
+    missed = replace(certificate, certified=False, loss="answer")
     assert told(missed)[0].startswith("Not certified: that less than 3 % of the answers differ")
