@@ -8,7 +8,7 @@ from policies import base, registry
 from policies.baselines import Static
 from policies.errors import FileError
 from policies.grid import Grid
-from policies.guarantee import Certificate, Promise, certify, kept, told
+from policies.guarantee import Promise, certify, kept, told
 from policies.guarantee.certificate import fingerprint
 from policies.threshold import Threshold
 
