@@ -67,7 +67,9 @@ def show_curve(console: Console, found: "TradeOff") -> None:
     beaten = any(saving["saving_static"]["mean"] > 1e-3 for saving in content["savings"])
     console.print(f"its curve saves {', '.join(savings)}{'' if beaten else ', as static choices alone do'}")
     gap = content["gap"]
-    closed = "there is no gap to close" if gap is None else f"gap closed: {gap['mean']:.2f} ({ends(gap)})"
+    if gap is None:
+        return console.print("answers known beforehand would save no more than static choices do")
+    closed = f"gap closed: {gap['mean']:.2f} ({ends(gap)})"
     console.print(f"{closed}, of what answers known beforehand would save; 0 is static")
 
 

@@ -55,7 +55,7 @@ def _groups(findings: Findings, sure: list[tuple[Judged, Certificate]]) -> Grid:
                 | {"loss_low": group.loss.low, "loss_high": group.loss.high}
             )
     caption = "What each group of calibration samples loses against the full configuration, each by itself"
-    return Grid("guarantees", pd.DataFrame(records), columns, rows, caption, numeric=4)
+    return Grid("guarantees", pd.DataFrame(records), columns, rows, caption, numeric=4, folded=len(rows) > 12)
 
 
 def lost_at_exits(findings: Findings) -> list[Block]:

@@ -116,7 +116,7 @@ def _against_static(e: Evaluation) -> str:
         return f"{told}: deciding per sample pays."
     if interval.high < 0:
         return f"{told}: it costs more than a static choice. Prefer the static choice."
-    return f"{told}: the interval includes zero, so a static choice is as good, and simpler."
+    return f"{told}: the interval includes zero, so it cannot be told from static choices, which are simpler."
 
 
 def _full(findings: Findings) -> Answer:
