@@ -28,12 +28,20 @@ def joined() -> Iterator[Group]:
         raise as_told(group, error) from error
     except (SystemExit, KeyboardInterrupt) as stop:
         if group.ended(patience=1.0):
-            raise as_told(group, group.lost()) from stop
+            raise as_told(group, _lost_before(stop) or group.lost()) from stop
         raise
     except BaseException as error:
         group.fail(f"{type(error).__name__}: {error}")
         raise
     dist.destroy_process_group()
+
+
+def _lost_before(stop: BaseException) -> LostError | None:
+    """What was on its way out when the signal came: it knows what is saved."""
+    error: BaseException | None = stop
+    while error is not None and not isinstance(error, LostError):
+        error = error.__context__
+    return error
 
 
 def as_told(group: Group, error: AdapError) -> BaseException:
