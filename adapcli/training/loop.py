@@ -113,7 +113,6 @@ class Trainer:
                 if asked:
                     self._save()
                     self.heartbeat.write("interrupted")
-                    self._tell_if_lost()
                     interruptions.act(asked)
         self.heartbeat.write("finished")
         return self.optimisation.averaged
@@ -138,20 +137,9 @@ class Trainer:
         except LostError as error:
             if self.engine.survives and self.group.first:
                 self._save()
-                self._tell_saved(error)
+                error.hint = f"step {self.step} is saved: {error.hint}"
             self.heartbeat.write("failed")
             raise
-
-    def _tell_if_lost(self) -> None:
-        """LostError, all being saved, where a signal came because another process ended."""
-        if self.group.size > 1 and self.group.ended(patience=1.0):
-            error = self.group.lost()
-            if self.group.first:
-                self._tell_saved(error)
-            raise error
-
-    def _tell_saved(self, error: LostError) -> None:
-        error.hint = f"step {self.step} is saved: {error.hint}"
 
     def _one_step(self) -> dict[str, float]:
         stage, n = self.recipe.stage_at(self.step), self.recipe.accumulate
