@@ -30,7 +30,7 @@ def joined() -> Iterator[Group]:
         if group.ended(patience=1.0):
             raise as_told(group, _lost_before(stop) or group.lost()) from stop
         raise
-    except BaseException as error:
+    except BaseException as error:  # whatever it is: the others must not wait for this process
         group.fail(f"{type(error).__name__}: {error}")
         raise
     dist.destroy_process_group()

@@ -5,7 +5,7 @@ given the others, the best one for a price is read off sorted signals, state by 
 `one-threshold` is the same with one threshold for all states, the usual early exit, along several axes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -250,14 +250,9 @@ def train_path(
     same policy. Raises UsageError for arguments out of range, InfeasibleError if no price meets the
     objective.
     """
-    given: dict[str, Any] = {
-        "along": along,
-        "states": states,
-        "trials": trials,
-        "seed": seed,
-        "progress": progress,
-    }
-    return _trained(Each, aimed(table, target), objective, signal, score, name, **given)
+    table = aimed(table, target)
+    finder = Pathfinder.of(Lattice.of(table, along), table, states=states, trials=trials, seed=seed)
+    return _trained(Each, finder, table, objective, signal, score, name, progress)
 
 
 def train_one_threshold(
@@ -275,29 +270,21 @@ def train_one_threshold(
     name: str = "one-threshold",
 ) -> Trained:
     """As `train_path`, with one threshold for all states."""
-    given: dict[str, Any] = {
-        "along": along,
-        "states": states,
-        "trials": trials,
-        "seed": seed,
-        "progress": progress,
-    }
-    return _trained(One, aimed(table, target), objective, signal, score, name, **given)
+    table = aimed(table, target)
+    finder = Pathfinder.of(Lattice.of(table, along), table, states=states, trials=trials, seed=seed)
+    return _trained(One, finder, table, objective, signal, score, name, progress)
 
 
 def _trained(
     kind: type[Each] | type[One],
+    finder: Pathfinder,
     table: OutcomeTable,
     objective: Objective,
     signal: str,
     score: ScoreKind | None,
     name: str,
-    *,
-    along: Sequence[str] | None,
     progress: Progress | None,
-    **given: int,
 ) -> Trained:
-    finder = Pathfinder.of(Lattice.of(table, along), table, **given)
     rows, every = split_rows(table, "fit"), price_range(table, objective)
     some = rows[:: 1 + (len(rows) - 1) // SAMPLES]
     prices = every.grid(PRICES_TRIED) if not objective.lambda_ else np.array([objective.lambda_])
