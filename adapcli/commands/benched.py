@@ -112,6 +112,7 @@ class Benched:
     def _images(self, job: "Bench") -> "Tensor":
         """The first test images of the data that the table was made from: what policies are timed on."""
         from adapcli.data.dataset import open_dataset
+        from adapcli.data.spec import DataSpec
         from adapcli.errors import FileError
 
         data = None if self.table is None else self.table.meta.get("data")
@@ -120,13 +121,11 @@ class Benched:
                 f"{self.run.table} does not say which images", f"run `{self.run.command('sweep')}` first"
             )
         found = open_dataset(
-            str(data["name"]),
+            DataSpec.from_dict(data),
             split="test",
             preprocessing=job.model.preprocessing,
             limit=job.affordable(STREAM_S, POLICY_IMAGES),
-            seed=data["seed"],
             class_names=job.model.class_names or None,
-            split_by=str(data.get("split_by", "auto")),
             task=job.model.config.task,
         )
         return found.batch(0, len(found)).images.to(job.model.device)

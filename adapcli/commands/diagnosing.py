@@ -84,15 +84,14 @@ def _fitting(run: "Run", fingerprint: str, data: str | None) -> "OutcomeTable | 
 
 def _open(model: "AdaPerceiver", name: str, facts: Mapping[str, Any], limit: int) -> "Dataset":
     from adapcli.data.dataset import open_dataset
+    from adapcli.data.spec import DataSpec
 
     return open_dataset(
-        name,
+        DataSpec.from_dict({**facts, "name": name}),
         split="test",
         preprocessing=model.preprocessing,
         limit=limit,
-        seed=facts.get("seed") or 0,
         class_names=model.class_names or None,
-        split_by=str(facts.get("split_by", "auto")),
     )
 
 

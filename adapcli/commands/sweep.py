@@ -136,12 +136,12 @@ def sweep(
 def _samples(
     console: Console, model: "AdaPerceiver", data: str, limit: int | None, seed: int, split: str
 ) -> "Samples":
+    from adapcli.data.spec import DataSpec
     from adapcli.sweep.samples import Samples
 
     names, task = model.class_names, model.config.task
-    samples = Samples.open(
-        data, model.preprocessing, limit=limit, seed=seed, class_names=names, split_by=split, task=task
-    )
+    spec = DataSpec(name=data, split_by=split, seed=seed)
+    samples = Samples.open(spec, model.preprocessing, limit=limit, class_names=names, task=task)
     _tell_skipped(console, samples)
     return samples
 

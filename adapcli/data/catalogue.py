@@ -2,23 +2,25 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from adapcli.data.entries import Catalogue
 from adapcli.data.listing import list_folder
-from adapcli.data.splitting import Splitting
+from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
 
 
-def open_catalogue(name: str, split_by: str = "auto") -> Catalogue:
-    """What the data of a name hold, none of it decoded. split_by: as `Splitting.parse` reads it.
+def open_catalogue(data: str | DataSpec, **options: Any) -> Catalogue:
+    """What data hold, none of it decoded. data: a name or a `DataSpec`; options: fields of the spec.
 
     UsageError: unknown kind; FileError: nothing usable there, or fewer than two classes; UnavailableError:
     the kind needs an extra.
     """
-    kind, colon, place = name.partition(":")
+    spec = DataSpec.of(data, **options)
+    kind, colon, place = spec.name.partition(":")
     if not colon or kind not in OPEN:
-        raise _unknown(name)
-    return OPEN[kind](place, Splitting.parse(split_by).by)
+        raise _unknown(spec.name)
+    return OPEN[kind](place, spec.splitting.by)
 
 
 def _folder(place: str, by: str) -> Catalogue:

@@ -6,12 +6,13 @@ Splits of a table: fit, tune, calibration and test, of disjoint sources (fit and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from adapcli.data.dense import is_dense
-from adapcli.data.splitting import WAYS, Splitting
+from adapcli.data.spec import DataSpec
+from adapcli.data.splitting import WAYS
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
@@ -64,74 +65,50 @@ class Dataset(Protocol):
 
 
 def open_dataset(
-    name: str,
+    data: str | DataSpec,
     *,
     split: str,
     preprocessing: Preprocessing,
     limit: int | None = None,
-    seed: int = 0,
     class_names: Sequence[str] | None = None,
-    split_by: str = "auto",
     task: Task = "classification",
-    depth_scale: float | None = None,
+    **options: Any,
 ) -> Dataset:
-    """Open one split of `digits` or `folder:PATH`, at most `limit` samples of it.
+    """Open one split of data, at most `limit` samples of it.
 
-    task: what a model is for decides what its targets are: masks for segmentation, maps of metres for depth,
-    a class per picture for all others. depth_scale: values per metre of a folder's depth maps, in place of
-    what the folder says, or 1000.
-    seed: draws other scenes, or splits a folder otherwise. class_names: the model's classes; a folder's are
-    then numbered as the model numbers them. split_by: how a folder's pictures are shared out, as
-    `Splitting.parse` reads it; of `digits`, whose scenes are endless, F:T:C:E asks for as many of each.
-    UsageError: unknown name or split, limit below 1, `digits` split in another way.
+    data: their name, or a `DataSpec`; options: fields of the spec. task: what a model is for decides what its
+    targets are: masks for segmentation, maps of metres for depth, a class per image for all others.
+    class_names: the model's classes; those of the data are then numbered as the model numbers them.
+    UsageError: unknown name, option or split, limit below 1, `digits` split in another way.
     FileError: a folder that is missing, empty, of one class, or without a readable image.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r}: not known", f"one of {', '.join(SPLITS)}")
     if limit is not None and limit < 1:
         raise UsageError(f"limit {limit}: expected 1 or more")
-    if name == "digits":
+    spec = DataSpec.of(data, **options)
+    if spec.name == "digits":
         from adapcli.data.digits import DigitsDataset
 
-        size = _digits_sizes(split_by)[split]
-        return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=seed, task=task)
+        size = _digits_sizes(spec)[split]
+        return DigitsDataset(split, preprocessing, size=min(size, limit or size), seed=spec.seed, task=task)
     if is_dense(task):
-        from adapcli.data.dense_folder import DenseDataset, folder_of
+        from adapcli.data.dense_folder import DenseDataset
 
-        return DenseDataset(
-            folder_of(name, task),
-            split,
-            preprocessing,
-            task=task,
-            limit=limit,
-            seed=seed,
-            class_names=class_names,
-            split_by=split_by,
-            depth_scale=depth_scale,
-        )
-    from adapcli.data.catalogue import open_catalogue
+        return DenseDataset(spec, split, preprocessing, task=task, limit=limit, class_names=class_names)
     from adapcli.data.folder import PictureDataset
 
-    return PictureDataset(
-        open_catalogue(name, split_by),
-        split,
-        preprocessing,
-        limit=limit,
-        seed=seed,
-        class_names=class_names,
-        split_by=split_by,
-    )
+    return PictureDataset(spec, split, preprocessing, limit=limit, class_names=class_names)
 
 
-def _digits_sizes(split_by: str) -> dict[str, int]:
-    splitting = Splitting.parse(split_by)
-    if split_by == "auto":
+def _digits_sizes(spec: DataSpec) -> dict[str, int]:
+    if spec.split_by == "auto":
         return DIGITS_SIZES
-    if split_by in WAYS:
+    if spec.split_by in WAYS:
         raise UsageError(
             "digits has splits of its own", "how many scenes of each: --split 12000:4000:8000:20000"
         )
-    return DIGITS_SIZES | splitting.shares
+    return DIGITS_SIZES | spec.splitting.shares
 
 
 def check_range(start: int, stop: int, size: int) -> None:

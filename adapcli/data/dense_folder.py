@@ -19,7 +19,7 @@ from adapcli.data.dense import IGNORE
 from adapcli.data.folder import choose, fingerprint
 from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.pairs import TARGETS, Coding, PairEntry, Pairs, list_pairs
-from adapcli.data.splitting import Splitting
+from adapcli.data.spec import DataSpec
 from adapcli.data.targets import check_target, read_depth, read_mask
 from adapcli.data.transforms import picture_mode, preprocess, preprocess_target
 from adapcli.errors import FileError, UsageError
@@ -68,20 +68,18 @@ class DenseDataset:
 
     def __init__(
         self,
-        root: Path,
+        spec: DataSpec,
         split: str,
         preprocessing: Preprocessing,
         *,
         task: Task,
         limit: int | None = None,
-        seed: int = 0,
         class_names: Sequence[str] | None = None,
-        split_by: str = "auto",
-        depth_scale: float | None = None,
     ) -> None:
-        pairs = list_pairs(root, task, depth_scale)
+        root = folder_of(spec.name, task)
+        pairs = list_pairs(root, task, spec.depth_scale)
         self.name, self.split, self.preprocessing = pairs.catalogue.name, split, preprocessing
-        keyed = choose(pairs.catalogue, split, Splitting.parse(split_by).shares, seed)[:limit]
+        keyed = choose(pairs.catalogue, split, spec.splitting.shares, spec.seed)[:limit]
         entries = [entry for _, entry in keyed if isinstance(entry, PairEntry)]
         self.class_names = names_of(pairs, task, class_names, entries)
         self.load = PairLoader(task, preprocessing, pairs.coding, len(self.class_names) or None)

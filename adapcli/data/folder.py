@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from adapcli.data.catalogue import open_catalogue
 from adapcli.data.dataset import Batch, Skipped, check_range
 from adapcli.data.entries import Catalogue, Entry, scramble, split_of
 from adapcli.data.images import UnreadableImageError, no_warnings
-from adapcli.data.splitting import Splitting
+from adapcli.data.spec import DataSpec
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
 from adapcli.model.preprocessing import Preprocessing
@@ -38,20 +39,18 @@ class PictureDataset:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        spec: DataSpec,
         split: str,
         preprocessing: Preprocessing,
         *,
         limit: int | None = None,
-        seed: int = 0,
         class_names: Sequence[str] | None = None,
-        split_by: str = "auto",
     ) -> None:
-        shares = Splitting.parse(split_by).shares
+        catalogue = open_catalogue(spec)
         self.name, self.split, self.preprocessing = catalogue.name, split, preprocessing
         self.mode = picture_mode(len(preprocessing.mean))
         self.class_names, self._index = number(catalogue, class_names)
-        keyed = choose(catalogue, split, shares, seed)[:limit]
+        keyed = choose(catalogue, split, spec.splitting.shares, spec.seed)[:limit]
         entries = [entry for _, entry in keyed]
         reasons = _each(lambda entry: entry.check(self.mode), entries)
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]

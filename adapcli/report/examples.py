@@ -94,6 +94,7 @@ def reopened(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
 def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
     """The test split as the sweep opened it."""
     from adapcli.data.dataset import open_dataset
+    from adapcli.data.spec import DataSpec
     from adapcli.model.preprocessing import Preprocessing
 
     meta = findings.table.meta
@@ -102,13 +103,11 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
         raise OtherDataError("the table does not say what data it was made from")
     preprocessing = Preprocessing.from_dict(stored, len(stored.get("mean", ())))
     data = open_dataset(
-        str(facts["name"]),
+        DataSpec.from_dict(facts),
         split="test",
         preprocessing=preprocessing,
         limit=(facts.get("limits") or {}).get("test"),
-        seed=int(facts.get("seed") or 0),
         class_names=meta.get("class_names"),
-        split_by=str(facts.get("split_by") or "auto"),
         task=meta.get("task") or "classification",
     )
     return data, preprocessing

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from adapcli.data.dataset import Batch, Dataset, open_dataset
-from adapcli.data.listing import readable_name
-from adapcli.data.splitting import Splitting
+from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
@@ -20,7 +18,7 @@ from policies.table import SPLITS
 class Samples:
     """Rows 0..N-1 of a table.
 
-    `facts` say how to open the same data again: name, seed, limit per split, how a folder is split.
+    `facts` say how to open the same data again: the fields of a `DataSpec`, and the limit per split.
     """
 
     splits: dict[str, Dataset]
@@ -30,39 +28,34 @@ class Samples:
     @classmethod
     def open(
         cls,
-        name: str,
+        data: str | DataSpec,
         preprocessing: Preprocessing,
         *,
         limit: int | None = None,
-        seed: int = 0,
         class_names: Sequence[str] = (),
-        split_by: str = "auto",
         task: Task = "classification",
+        **options: Any,
     ) -> "Samples":
-        """Open all splits of `name`, together at most `limit` samples, shared out as in the whole.
+        """Open all splits of data, together at most `limit` samples, shared out as in the whole.
 
-        split_by: how a folder's pictures are shared out, as `Splitting.parse` reads it. task: what the model
-        is for, which decides what targets are. UsageError for an unknown name or split_by, or a limit that
-        leaves a split empty; FileError for unusable data.
+        data: a name or a `DataSpec`; options: fields of the spec. task: what the model is for, which decides
+        what targets are. UsageError for an unknown name or option, or a limit that leaves a split empty;
+        FileError for unusable data.
         """
-        weights = Splitting.parse(split_by).shares
-        limits = dict.fromkeys(SPLITS) if limit is None else shares(limit, weights)
-        name = _absolute(name)
+        spec = DataSpec.of(data, **options).absolute()
+        limits = dict.fromkeys(SPLITS) if limit is None else shares(limit, spec.splitting.shares)
         splits = {
             split: open_dataset(
-                name,
+                spec,
                 split=split,
                 preprocessing=preprocessing,
                 limit=limits[split],
-                seed=seed,
                 class_names=class_names or None,
-                split_by=split_by,
                 task=task,
             )
             for split in SPLITS
         }
-        facts = {"name": readable_name(Path(name)), "seed": seed, "limits": limits, "split_by": split_by}
-        return cls(splits, facts)
+        return cls(splits, {**spec.to_dict(), "limits": limits})
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
@@ -111,14 +104,6 @@ class Samples:
         finally:
             self._reading.remove(reading)
             reading.close()
-
-
-def _absolute(name: str) -> str:
-    """Data on disk by a path that holds in any folder; anything else as it is."""
-    kind, colon, place = name.partition(":")
-    path = Path(place).expanduser()
-    there = kind == "folder" or (colon and path.exists())
-    return f"{kind}:{path.absolute()}" if there else name
 
 
 def shares(limit: int, weights: Mapping[str, int]) -> dict[str, int]:

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from adapcli.data.dataset import FOLDER, Dataset, open_dataset
-from adapcli.data.dense_folder import PairLoader, names_of
+from adapcli.data.dataset import Dataset, open_dataset
+from adapcli.data.dense_folder import PairLoader, folder_of, names_of
 from adapcli.data.images import UnreadableImageError
 from adapcli.data.pairs import PairEntry, list_pairs
+from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
@@ -21,11 +21,10 @@ class PairedPictures:
     Classes are those that the folder tells, or `classes` of them, or as many as its training masks hold.
     """
 
-    def __init__(
-        self, root: Path, task: Task, classes: int | None = None, depth_scale: float | None = None
-    ) -> None:
-        self.root, self.task, self.depth_scale = root, task, depth_scale
-        self.pairs = list_pairs(root, task, depth_scale)
+    def __init__(self, spec: DataSpec, task: Task, classes: int | None = None) -> None:
+        root = folder_of(spec.name, task)
+        self.spec, self.task = spec, task
+        self.pairs = list_pairs(root, task, spec.depth_scale)
         entries = self.pairs.catalogue.parts.get("train")
         if not entries:
             raise FileError(f"{root}: nothing to train on", "expected parts train, val and test")
@@ -52,13 +51,12 @@ class PairedPictures:
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
         return open_dataset(
-            f"{FOLDER}{self.root}",
+            self.spec,
             split=name,
             preprocessing=preprocessing,
             limit=size,
             class_names=self.class_names,
             task=self.task,
-            depth_scale=self.depth_scale,
         )
 
 

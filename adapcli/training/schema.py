@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from adapcli.data.spec import DataSpec
 from adapcli.model.config import ModelConfig, Task
 from adapcli.space import Configuration
 
@@ -240,6 +241,11 @@ class Recipe(Strict):
         """What the data's targets are for: the task of `model`, where it names one."""
         named: Task = self.model.get("task", "classification")
         return named
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """The data, and how to read them."""
+        return DataSpec(name=self.data, depth_scale=self.depth_scale)
 
     @property
     def in_place(self) -> bool:

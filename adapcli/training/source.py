@@ -12,6 +12,7 @@ from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.entries import Entry
 from adapcli.data.folder import number, part_for
 from adapcli.data.scenes import SceneSpec
+from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
@@ -88,13 +89,13 @@ class Scenes:
 
 
 class Pictures:
-    """Pictures with classes, in parts train, val and test (or one of these two); `data` as opened by name."""
+    """Images with classes, in parts train, val and test (or one of these two)."""
 
-    def __init__(self, data: str) -> None:
+    def __init__(self, spec: DataSpec) -> None:
         self.task: Task = "classification"
-        catalogue = open_catalogue(data)
+        catalogue = open_catalogue(spec)
         self.class_names, self._labels = number(catalogue, None)
-        self.name, self._entries = catalogue.name, catalogue.parts[part_for(catalogue, "train")]
+        self.spec, self._entries = spec, catalogue.parts[part_for(catalogue, "train")]
         self.channels = channels_of(self._entries)
         self.samples: int | None = len(self._entries)
         self.fingerprint = _names_and_marks(self._entries)
@@ -113,7 +114,7 @@ class Pictures:
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
         return open_dataset(
-            self.name,
+            self.spec,
             split=name,
             preprocessing=preprocessing,
             limit=size,
@@ -155,11 +156,9 @@ def _names_and_marks(entries: Sequence[Entry]) -> str:
 def open_source(recipe: Recipe) -> Source:
     """The data that a recipe names, with the targets of its task. FileError if they are not there."""
     if recipe.data != "digits" and is_dense(recipe.task):
-        from adapcli.data.dense_folder import folder_of
         from adapcli.training.dense_source import PairedPictures
 
-        root, classes = folder_of(recipe.data, recipe.task), recipe.model.get("num_classes")
-        return PairedPictures(root, recipe.task, classes, recipe.depth_scale)
+        return PairedPictures(recipe.data_spec, recipe.task, recipe.model.get("num_classes"))
     if recipe.data != "digits":
-        return Pictures(recipe.data)
+        return Pictures(recipe.data_spec)
     return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)), recipe.task)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from adapcli.data.entries import BrokenEntry
+from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError, UsageError
 from adapcli.model.checkpoint import load, packaged
 from adapcli.training.feed import BLOCKS_AT_ONCE, _order
@@ -104,7 +105,7 @@ def test_channels_are_the_pictures_own(tmp_path: Path, mode: str, channels: int)
             Image.fromarray(np.zeros((32, 32), np.uint16)).save(path)
     else:
         made(tmp_path, mode=mode)
-    assert Pictures(f"folder:{tmp_path}").channels == channels
+    assert Pictures(DataSpec(name=f"folder:{tmp_path}")).channels == channels
 
 
 def test_a_folder_without_training_pictures_is_refused(tmp_path: Path):
