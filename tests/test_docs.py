@@ -73,7 +73,7 @@ def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, nam
     def learned(seen, told):
         if name == "preference":
             return shown["preference"][told["configuration"], int(seen[0] > 0)].argmax()
-        price = shown["env"]._task.prices.code(np.array([0.1]))[0]
+        price = shown["env"].task.prices.code(np.array([0.1]))[0]
         return shown["model"].predict(np.r_[seen, price], deterministic=True)[0]
 
     def earned(choose):

@@ -193,11 +193,11 @@ def _learn(
         from stable_baselines3.common.logger import Logger
 
         from policies.anytime.env import Anytime
-        from policies.rl.vec_env import AnytimeVecEnv
+        from policies.rl.vec_env import TaskVecEnv
     except ImportError as error:
         raise UnavailableError(f"learning needs {error.name}", "pip install stable-baselines3") from error
-    environment = AnytimeVecEnv(
-        Anytime.of(table, **given), chosen.n_envs, seed, scale_rewards=chosen.scale_rewards
+    environment = TaskVecEnv(
+        Anytime.of(table, **given), chosen.n_envs, seed, scale_rewards=chosen.scale_rewards, infos=False
     )
     with one_thread(), private_randomness():
         model: Any = training.model_of(algo, environment, chosen, seed)

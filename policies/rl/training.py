@@ -123,7 +123,9 @@ def _learn(
         raise UnavailableError(f"learning needs {error.name}", "pip install stable-baselines3") from error
     overhead = float(policy.own_flops + table.feature_flops)
     task = Configure.of(table, lambda_=policy.prices, actions=actions, overhead_flops=overhead)
-    environment = vec_env.ConfigureVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
+    environment = vec_env.TaskVecEnv(
+        task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards, infos=False
+    )
     with one_thread(), private_randomness():
         model = model_of(policy.kind, environment, chosen, seed)
         model.set_logger(Logger(None, []))
