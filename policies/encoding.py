@@ -82,6 +82,14 @@ class Prices:
         least, most = np.clip([slopes.min() / 4, slopes.max()], *PRICE_LIMITS)
         return cls(float(least), float(max(most, least * 2)))
 
+    @classmethod
+    def restore(cls, ends: Any) -> "Prices | None":
+        """From JSON, the two ends or null. TypeError, ValueError or UsageError."""
+        if ends is None:
+            return None
+        low, high = map(float, ends)
+        return cls(low, high)
+
     def reaching(self, lambda_: float) -> "Prices":
         """The range widened to hold `lambda_`, within what makes sense (0 counts as the low end)."""
         wanted = float(np.clip(lambda_, *PRICE_LIMITS)) if lambda_ > 0 else self.low

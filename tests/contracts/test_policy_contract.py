@@ -246,7 +246,7 @@ class TestAnytimeNetwork(DecidesLive):
         sight, prices = Sight.fit(table, lattice), Prices(0.05, 2.0)
         recipe = replace(ANYTIME_RECIPES[self.algo], hidden=(9,))
         blank = anytime._untrained(table, lattice, sight, prices, self.algo, None, recipe)
-        policy = anytime._over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
+        policy = anytime.over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
         weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
         return replace(policy, network=replace(policy.network, weights=weights))
 

@@ -96,7 +96,7 @@ def random_policy(table, entry, prices, seed=5):
     lattice, rng = Lattice.of(table), np.random.default_rng(seed)
     sight, recipe = Sight.fit(table, lattice), replace(ANYTIME_RECIPES["ppo"], hidden=(9,))
     policy = anytime._untrained(table, lattice, sight, prices, "ppo", "random", recipe)
-    policy = anytime._over(policy, lattice, sight, lattice.reachable(entry)).at(0.3)
+    policy = anytime.over(policy, lattice, sight, lattice.reachable(entry)).at(0.3)
     weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
     return replace(policy, network=replace(policy.network, weights=weights))
 
