@@ -162,10 +162,11 @@ class AnytimeNetwork:
         cls, grid: Grid, name: str, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> Self:
         """See policies.base.StoredPolicy."""
-        look = parameters.get("trained_look_flops")
+        kind = str(parameters["algo"])
+        look = float(parameters["trained_look_flops"]) if kind == "anytime-sb3" else None
         mean, per_unit, place = (arrays[part].astype(np.float32) for part in ("mean", "per_unit", "place"))
         return cls(
-            kind=str(parameters["algo"]),
+            kind=kind,
             grid=grid,
             signal_names=tuple(map(str, parameters["signal_names"])),
             nodes=tuple(map(int, parameters["nodes"])),
@@ -175,5 +176,5 @@ class AnytimeNetwork:
             network=Network.restore(parameters, arrays),
             lambda_=float(parameters["lambda"]),
             name=name,
-            trained_look_flops=None if look is None else float(look),
+            trained_look_flops=look,
         )

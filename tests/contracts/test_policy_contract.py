@@ -259,6 +259,16 @@ class TestAnytimeNetwork(DecidesLive):
         assert (decision.cost_flops[~stopped] >= static[~stopped] + 2 * policy.own_flops).all()
 
 
+class TestModelOfStableBaselines(TestAnytimeNetwork):
+    """Brought in: it is shown no price, and a cost without what its own network takes."""
+
+    def make(self, table):
+        policy = super().make(table)
+        first = policy.network.weights[0][:, :-PRICE_NODES]
+        network = replace(policy.network, weights=(first, *policy.network.weights[1:]))
+        return replace(policy, kind="anytime-sb3", prices=None, network=network, trained_look_flops=0.0)
+
+
 class TestAnytimeValues(TestAnytimeNetwork):
     """Outputs are values: actions to one goal count as the best of them."""
 

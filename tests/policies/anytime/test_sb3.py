@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import stable_baselines3
+import torch
 from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecNormalize
 from torch import nn
@@ -27,6 +28,19 @@ def learned(algo, env, steps=2048, **given):
 @pytest.fixture(scope="module")
 def table(make_walkable):
     return make_walkable(160)
+
+
+def varied(model, table):
+    """The model with random weights added until its decisions differ from sample to sample; its policy."""
+    randomness = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        with torch.no_grad():
+            for parameter in model.policy.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=randomness))
+        policy = policies.from_sb3(model, table)
+        if len(np.unique(policy.select(table, np.arange(table.n_samples)).configuration)) > 1:
+            return policy
+    raise AssertionError("always the same decision")
 
 
 def predicted(model, table, name, options, price):
@@ -56,9 +70,8 @@ CASES = [
 
 @pytest.mark.parametrize(("algo", "name", "options"), CASES)
 def test_every_decision_is_that_of_predict_also_after_saving(table, tmp_path, algo, name, options):
-    model = learned(algo, gym.vec_env(name, table=table, n_envs=64, **options))
-    policy = policies.from_sb3(model, table)
-    rows = np.arange(table.n_samples)
+    model = learned(algo, gym.vec_env(name, table=table, n_envs=64, **options), steps=256)
+    policy, rows = varied(model, table), np.arange(table.n_samples)
     expected = predicted(model, table, name, options, policy.lambda_)
     np.testing.assert_array_equal(policy.select(table, rows).configuration, expected)
     policies.save(policy, tmp_path / "mine", table=table)
