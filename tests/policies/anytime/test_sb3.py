@@ -6,6 +6,7 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium.wrappers import FrameStackObservation
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecNormalize
 from torch import nn
 
@@ -22,7 +23,9 @@ QUICK = {
 
 def learned(algo, env, steps=2048, **given):
     arguments = {"device": "cpu", "seed": 0, **QUICK[algo], **given}
-    return getattr(stable_baselines3, algo)("MlpPolicy", env, **arguments).learn(steps)
+    model = getattr(stable_baselines3, algo)("MlpPolicy", env, **arguments)
+    model.set_logger(Logger(None, []))  # else each makes a folder of logs
+    return model.learn(steps)
 
 
 @pytest.fixture(scope="module")
