@@ -58,7 +58,7 @@ def alone(task: Anytime, count: int, steps: int) -> float:
     """Steps a second of the vectorised environment, actions drawn beforehand."""
     rng = np.random.default_rng(0)
     actions = rng.integers(task.n_actions, size=(steps, count))
-    env = TaskVecEnv(task, count)
+    env = TaskVecEnv(task, count, infos=False)  # as policies.train uses it
     env.reset()
     env.step(actions[0])
     start = time.process_time()

@@ -7,6 +7,8 @@ import stable_baselines3
 import torch
 from gymnasium.wrappers import FrameStackObservation
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import VecFrameStack, VecMonitor, VecNormalize
 from torch import nn
 
@@ -131,7 +133,23 @@ def vectors(table, **given):
     return gym.vec_env(gym.ANYTIME, table=table, n_envs=8, **given)
 
 
+class OtherExtractor(FlattenExtractor):
+    pass
+
+
+class OtherPolicy(ActorCriticPolicy):
+    pass
+
+
+def with_other_policy(table):
+    return stable_baselines3.A2C(OtherPolicy, vectors(table), device="cpu")
+
+
 REFUSED = {
+    "a model with OtherPolicy: expected MlpPolicy": with_other_policy,
+    "a network of OtherExtractor, Linear": lambda t: learned(
+        "DQN", vectors(t), 8, policy_kwargs={"features_extractor_class": OtherExtractor}
+    ),
     "VecNormalize changes what the model observes": lambda t: learned("A2C", VecNormalize(vectors(t)), 64),
     "VecFrameStack: the model was not": lambda t: learned("A2C", VecFrameStack(vectors(t), 2), 64),
     "FrameStackObservation: the model was not": lambda t: learned(
