@@ -225,6 +225,7 @@ class OutcomeTableWriter:
         samples = read_csv(self.partial / storage.SAMPLES, text=("sample_id", "split"))
         validation.check_samples(samples, self.n_samples, str(self.folder))
         write_json(self.partial / storage.META, self.plan["meta"])
+        storage.seal(self.partial)
         install_folder(self.partial, self.folder)
         remove(self.folder / LEDGER)
         self._unlock()
