@@ -9,7 +9,6 @@ similar (two shots of one thing) may still be parted.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -25,6 +24,7 @@ from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.spec import DataSpec
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
+from adapcli.limits import cpus
 from adapcli.model.preprocessing import Preprocessing
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ def _each(function: Callable[[Entry], T], entries: list[Entry]) -> list[T]:
     if get_worker_info() is not None:
         with no_warnings():
             return list(map(function, entries))
-    with no_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with no_warnings(), ThreadPoolExecutor(cpus()) as pool:
         return list(pool.map(function, entries))
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from adapcli.data.entries import BrokenEntry, Catalogue, Entry, classes_of, known_labels, pieces_key
 from adapcli.data.images import UnreadableImageError, upright
-from adapcli.data.memory import memory_bytes
 from adapcli.data.parts import PART_NAMES, part_of, shared_out
 from adapcli.errors import FileError
+from adapcli.limits import memory_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
