@@ -13,7 +13,7 @@ import typer
 
 from adapcli import __version__
 from adapcli.console import Console
-from adapcli.distributed.launch import ElsewhereError, Launch, LostError
+from adapcli.distributed.launch import ElsewhereError, Launch, LostError, launched, leftovers, speaks
 from adapcli.errors import INTERRUPTED, TERMINATED, AdapError, UsageError
 
 COMMANDS = (
@@ -90,9 +90,11 @@ def _run(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         _refuse_several(arguments)
+        if _command(arguments) in SEVERAL and (found := leftovers()):
+            console.warn(f"not started by torchrun: {', '.join(found)} in the environment is ignored")
         code = app(args=list(arguments), prog_name=_program(), standalone_mode=False) or 0
     except (AdapError, typer.TyperException, typer.Abort) as error:
-        if isinstance(error, ElsewhereError | LostError) or _speaks():
+        if isinstance(error, ElsewhereError | LostError) or speaks():
             console.error(*_known(error))
         return getattr(error, "exit_code", 1)
     except SystemExit as stop:
@@ -106,19 +108,14 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         console.error(*_unknown(error))
         return 1
-    if code in (INTERRUPTED, TERMINATED) and _speaks():
+    if code in (INTERRUPTED, TERMINATED) and speaks():
         console.error("interrupted" if code == INTERRUPTED else "terminated", _again(arguments))
     return code
 
 
-def _speaks() -> bool:
-    """Whether this process tells what all processes of a machine meet alike."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def _refuse_several(arguments: Sequence[str]) -> None:
-    name, launched = _command(arguments), "TORCHELASTIC_RUN_ID" in os.environ
-    if launched and name in COMMANDS and name not in SEVERAL and Launch.here().size > 1:
+    name = _command(arguments)
+    if launched() and name in COMMANDS and name not in SEVERAL and Launch.here().size > 1:
         raise UsageError(f"adap {name} is the work of one process", "start it without torchrun")
 
 
@@ -167,10 +164,9 @@ def _resumable(words: Sequence[str]) -> bool:
 
 
 def _program() -> str:
-    size = os.environ.get("WORLD_SIZE", "1")
-    if "TORCHELASTIC_RUN_ID" in os.environ and size != "1":
+    if launched():
         # Without the dashes torchrun takes --run for a beginning of its own --run-path.
-        return f"torchrun --nproc-per-node {size} -m -- adapcli"
+        return f"torchrun --nproc-per-node {os.environ['WORLD_SIZE']} -m -- adapcli"
     return "adap" if Path(sys.argv[0]).name == "adap" else "python -m adapcli"
 
 
