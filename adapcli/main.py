@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from errno import EMFILE
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 from adapcli import __version__
-from adapcli.console import Console
+from adapcli.console import Console, discard
 from adapcli.distributed.launch import ElsewhereError, Launch, LostError, launched, leftovers, speaks
 from adapcli.errors import INTERRUPTED, TERMINATED, AdapError, UsageError
 
@@ -78,11 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     try:
         code = _run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        _discard_stdout()
+    except BrokenPipeError:  # whoever read the output has left: not worth a word
+        discard(sys.stdout)
+        return 1
+    except OSError as error:
+        discard(sys.stdout)
+        Console().error(f"cannot write to the standard output: {error.strerror}")
         return 1
 
 
@@ -137,7 +141,8 @@ def _unknown(error: Exception) -> tuple[str, str]:
     if isinstance(error, ImportError):
         return f"{kind}: {text}", "a package is missing or broken; install adap again"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'system'}: {error.strerror}", ""
+        hint = "`ulimit -n` shows how many files a process may hold open" if error.errno == EMFILE else ""
+        return f"{error.filename or 'system'}: {error.strerror}", hint
     return f"{kind}: {text}", "this is a defect of adap; ADAP_DEBUG=1 shows where it happened"
 
 
@@ -171,12 +176,14 @@ def _program() -> str:
 
 
 def _prepare_streams() -> None:
-    """File names need not be text: never die printing one."""
+    """Streams that accept any text, also where the shell closed them (`>&-`).
+
+    A closed one becomes the null device, under the same number: the next file that is opened would otherwise
+    get it, and whatever a library prints would go into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_stdout() -> None:
-    """The reader left: point stdout at nothing, so that Python's last flush has nowhere to fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
