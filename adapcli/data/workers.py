@@ -103,19 +103,14 @@ class _Loads(Dataset[Any]):
 
     def __getitem__(self, key: Any) -> bytes:
         try:
-            return bytes(ForkingPickler.dumps(self.load(key)))
+            result = self.load(key)
         except Exception as error:
             error.add_note(traceback.format_exc())  # where it happened is lost on the way
-            return _packed_failure(error)
-
-
-def _packed_failure(error: Exception) -> bytes:
-    if isinstance(error, RuntimeError | OSError) and not isinstance(error, AdapError):
-        error = _not_passed_on(error)
-    try:
-        return bytes(ForkingPickler.dumps(_Failed(error)))
-    except Exception:
-        return bytes(ForkingPickler.dumps(_Failed(AdapError(f"{type(error).__name__}: {error}"))))
+            result = _Failed(error)
+        try:
+            return bytes(ForkingPickler.dumps(result))
+        except Exception as error:
+            return bytes(ForkingPickler.dumps(_Failed(_not_passed_on(error))))
 
 
 def _unpacked(packed: bytes) -> Any:
