@@ -3,7 +3,10 @@
 Public names are imported on first use, so that `import adapcli` costs nothing.
 """
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -28,6 +31,24 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
+
+
+def _check_policies() -> None:
+    """A script's folder comes first on Python's path: a `policies` there would stand for ours, and break."""
+    loaded = sys.modules.get("policies")
+    spec = loaded.__spec__ if loaded else find_spec("policies")
+    if spec is None:  # missing altogether: Python says so
+        return
+    found = Path(spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
+    if found.resolve() != (Path(__file__).parent.parent / "policies" / "__init__.py").resolve():
+        message = f"another package named policies shadows adap's: {found}"
+        hint = "rename it, or run elsewhere"
+        if Path((sys.argv or [""])[0]).name in ("-m", "adap"):  # the command line: no traceback
+            raise SystemExit(f"error: {message}\nhint: {hint}")
+        raise ImportError(f"{message}; {hint}")
+
+
+_check_policies()
 
 
 def __getattr__(name: str) -> Any:

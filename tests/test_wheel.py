@@ -49,7 +49,7 @@ def binaries(wheel, tmp_path_factory):
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"adapcli", "policies", f"adap-{__version__}.dist-info"}
+    assert tops == {"adapcli", "policies", f"adapcli-{__version__}.dist-info"}
     assert "adapcli/assets/digits.pt" in names
     assert wheel.stat().st_size < 8_000_000
 
@@ -66,3 +66,11 @@ def test_the_main_job_from_an_empty_folder(binaries, tmp_path):
     adap("report")
     assert (tmp_path / "adap-run/report/index.html").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["adap-run"]
+
+
+def test_a_foreign_policies_is_named(binaries, tmp_path):
+    (tmp_path / "policies.py").write_text("")
+    command = [binaries / "python", "-m", "adapcli", "--version"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: another package named policies shadows adap's: {tmp_path}")

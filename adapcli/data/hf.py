@@ -16,7 +16,7 @@ from adapcli.data.entries import BrokenEntry, Catalogue, Entry, classes_of, know
 from adapcli.data.listing import files_in, readable_name
 from adapcli.data.parts import part_of, shared_out
 from adapcli.data.tables import ArrowFile, ParquetFile, RowFile, TableEntry
-from adapcli.errors import FileError, UnavailableError
+from adapcli.errors import FileError, UnavailableError, pip_install
 
 ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -26,7 +26,7 @@ def open_hf(place: str, by: str) -> Catalogue:
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise UnavailableError("hf: needs the data extra", "pip install 'adap[data]'") from error
+        raise UnavailableError("hf: needs the data extra", pip_install("data")) from error
     root = Path(place).expanduser()
     files = list(_on_disk(root) if root.exists() or not ON_HUB.fullmatch(place) else _on_hub(place))
     if not files:
@@ -124,5 +124,5 @@ def _hub() -> Any:
     try:
         from huggingface_hub import HfFileSystem
     except ImportError as error:
-        raise UnavailableError("hf: on the hub needs the data extra", "pip install 'adap[data]'") from error
+        raise UnavailableError("hf: on the hub needs the data extra", pip_install("data")) from error
     return HfFileSystem()

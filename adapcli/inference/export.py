@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adapcli import __version__
-from adapcli.errors import AdapError, UnavailableError, UsageError
+from adapcli.errors import AdapError, UnavailableError, UsageError, pip_install
 from adapcli.inference.fixed import ANSWERS, FixedModel
 from adapcli.measure.device import EXTRAS
 from adapcli.model.flops import executed_flops
@@ -226,7 +226,7 @@ def _need_onnx() -> None:
         try:
             import_module(name)
         except ImportError as error:
-            raise UnavailableError("ONNX needs the export extra", "pip install 'adap[export]'") from error
+            raise UnavailableError("ONNX needs the export extra", pip_install("export")) from error
 
 
 @contextmanager

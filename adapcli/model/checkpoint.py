@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from adapcli.errors import FileError, UnavailableError, UsageError
+from adapcli.errors import FileError, UnavailableError, UsageError, pip_install
 from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
@@ -104,7 +104,7 @@ def _download(name: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError
     except ImportError as error:
-        raise UnavailableError("hf:// needs the hub extra", "pip install 'adap[hub]'") from error
+        raise UnavailableError("hf:// needs the hub extra", pip_install("hub")) from error
     owner_name, _, revision = name.removeprefix("hf://").partition("@")
     try:
         folder = snapshot_download(owner_name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS])

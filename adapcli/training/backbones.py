@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapcli.errors import AdapError, FileError, UnavailableError, UsageError
+from adapcli.errors import AdapError, FileError, UnavailableError, UsageError, pip_install
 from adapcli.model.preprocessing import Preprocessing
 from policies.files import read_json
 
@@ -64,7 +64,7 @@ def load_timm(name: str, device: torch.device, *, pretrained: bool = True) -> Ba
     except Exception as error:  # a torchvision of another build of torch fails with a RuntimeError
         raise UnavailableError(
             f"teacher timm:{name[:100]}: timm cannot be used: {_first_line(error)}",
-            "pip install 'adap[timm]'",
+            pip_install("timm"),
         ) from error
     _check_name(timm, name)
     try:
@@ -115,7 +115,7 @@ def load_hf(folder: str, device: torch.device) -> Backbone:
     try:
         import transformers
     except ImportError as error:
-        raise UnavailableError("hf: needs the hf extra", "pip install 'adap[hf]'") from error
+        raise UnavailableError("hf: needs the hf extra", pip_install("hf")) from error
     network = _hf_network(transformers, path, config)
     network.to(device).eval().requires_grad_(False)
     known: Any = network.config

@@ -383,7 +383,7 @@ def test_without_the_extra_a_hub_name_tells_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UnavailableError, match="hub extra") as caught:
         adapcli.load("hf://owner/name")
-    assert caught.value.hint == "pip install 'adap[hub]'"
+    assert caught.value.hint == "pip install 'adapcli[hub]'"
     assert caught.value.exit_code == 4
 
 

@@ -114,7 +114,7 @@ def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UnavailableError) as caught:
         load_timm("vit_tiny", CPU)
-    assert "adap[timm]" in caught.value.hint
+    assert "adapcli[timm]" in caught.value.hint
 
 
 def test_patches_are_found_however_they_are_laid_out():
@@ -182,7 +182,7 @@ def test_without_transformers_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UnavailableError) as caught:
         load_hf(folder(), CPU)
-    assert "adap[hf]" in caught.value.hint
+    assert "adapcli[hf]" in caught.value.hint
 
 
 class Trunk(nn.Module):
