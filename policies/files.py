@@ -28,17 +28,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from policies.errors import AdapError, BusyError, FileError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MAX_JSON_BYTES = 64 * 1024 * 1024
-# Texts of a table may be file names of any bytes; pyarrow, where it is installed, keeps UTF-8 alone.
-pd.options.mode.string_storage = "python"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -420,16 +420,19 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
     """Write a table without its index, atomically, as UTF-8 with newlines of one byte."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
-def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> "pd.DataFrame":
     """Read a csv. The columns in `text` stay text, "NA" included; elsewhere only an empty field is missing.
 
     Raises FileError naming the file and the reason.
     """
+    import pandas as pd  # half a second that whoever reads no table is spared
+
+    pd.options.mode.string_storage = "python"  # as in policies/table/schema.py
     path = Path(path)
     as_text: Any = dict.fromkeys(text, str)
     try:
