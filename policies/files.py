@@ -23,6 +23,7 @@ import socket
 import stat
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -314,15 +315,26 @@ def _finite(text: str) -> float:
     return value
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's fields. Readers differ in which of two equal keys counts, so neither does."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"key {twice[:80]!r} is given twice")
+    return found
+
+
 def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Read strict JSON (no NaN, no infinities, bounded size and nesting).
+    """Read strict JSON (no NaN, no infinities, no key twice, bounded size and nesting).
 
     Raises FileError naming the file and the reason.
     """
     path = Path(path)
     try:
         text = _read_bounded(path, max_bytes).decode("utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except RecursionError as error:
