@@ -19,6 +19,7 @@ lint: $(READY) ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typed.py
 	$(BIN)/lint-imports
 
 wheel-test: $(READY) ## build the wheel, install it in an empty environment and run the main job there

@@ -86,6 +86,7 @@ def _parts(place: Path) -> set[Path]:
 
 
 def short_name(source: str) -> str:
-    """What to call a model in tables, as text: the name of its file or folder, or its place on the hub."""
-    name = source.removeprefix("hf://") if source.startswith("hf://") else Path(source).absolute().stem
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """What to call a model in tables; see `adapcli.jobs`."""
+    from adapcli import jobs
+
+    return jobs.short_name(source)
