@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -74,3 +75,14 @@ def test_a_foreign_policies_is_named(binaries, tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.startswith(f"error: another package named policies shadows adap's: {tmp_path}")
+
+
+def test_the_source_distribution_holds_the_packages_and_what_builds_them(tmp_path):
+    call(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    tops = {name.partition("/")[0] for name in names}
+    files = {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert tops == {"adapcli", "policies", *files}
+    assert {"adapcli/py.typed", "policies/py.typed", "policies/GYM.md"} <= set(names)
