@@ -27,6 +27,7 @@ from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.files import write_bytes
+from policies.shown import short_repr
 
 INPUT, METADATA = "images", "adap"
 BATCHES = (1, 3)
@@ -42,6 +43,8 @@ Run = Callable[[Tensor], list[Tensor]]
 @dataclass(frozen=True)
 class Exported:
     """What was written; the errors are the largest over answers and checked batches."""
+
+    __repr__ = short_repr
 
     path: Path
     format: str
