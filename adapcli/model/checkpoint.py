@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adapcli.errors import FileError, UnavailableError, UsageError, pip_install
 from adapcli.model.config import ModelConfig
+from adapcli.model.hub import prefer_cache_when_offline
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.model.published import owners_hint, translate_state, under
@@ -127,6 +128,7 @@ def _download(name: str) -> Path:
         from huggingface_hub.errors import HFValidationError
     except ImportError as error:
         raise UnavailableError("hf:// needs the hub extra", pip_install("hub")) from error
+    prefer_cache_when_offline()
     owner_name, _, revision = name.removeprefix("hf://").partition("@")
     try:
         folder = snapshot_download(owner_name, revision=revision or None, allow_patterns=FROM_HUB)

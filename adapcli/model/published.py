@@ -74,6 +74,11 @@ def _task_of(values: Mapping[str, Any]) -> str:
     return "features" if values.get("num_classes") is None else "distillation"
 
 
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers put into them."""
+    return {_WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
+
+
 def owners_hint(path: Path, state: Mapping[str, Tensor]) -> str:
     """What to load instead where a state holds more than one owner's tensors; empty if there is one owner."""
     owners = [found[0].rstrip(".") for name in state if (found := _OWNERS.match(_WRAPPERS.sub("", name)))]
@@ -85,7 +90,7 @@ def owners_hint(path: Path, state: Mapping[str, Tensor]) -> str:
 
 def under(state: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `key` and a dot, without it. FileError if there are none."""
-    names = {_WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
+    names = unwrapped(state)
     found = {name.removeprefix(f"{key}."): t for name, t in names.items() if name.startswith(f"{key}.")}
     if not found:
         first = sorted({name.partition(".")[0][:40] for name in names})

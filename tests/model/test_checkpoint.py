@@ -485,6 +485,7 @@ def hub(monkeypatch):
 
     module.calls, module.answer, module.snapshot_download = [], None, snapshot_download
     errors.HFValidationError = HFValidationError
+    monkeypatch.setattr("adapcli.model.checkpoint.prefer_cache_when_offline", lambda: False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     return module
