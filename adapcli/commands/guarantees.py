@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from policies.guarantee import Certificate, Promise
     from policies.table import OutcomeTable
 
-LARGEST = 0.1
-"""A guarantee of a larger loss is no guarantee; whoever asks for 0.5 means half a point."""
-
 
 def loss(text: str) -> float:
     """A loss of score in [0, 1], as a share or in percent."""
@@ -83,6 +80,7 @@ def asked(
 def _promise(max_drop: float | None, same_answer: float | None, confidence: float) -> "Promise":
     from adapcli.errors import UsageError
     from policies.guarantee import Promise
+    from policies.guarantee.promise import LARGEST
     from policies.objective import DEFAULT_DROP
 
     limit = DEFAULT_DROP if max_drop is None else max_drop
