@@ -40,8 +40,8 @@ class Entry:
     def kept(self, yardstick: Yardstick, request: Request) -> Member:
         """The member of the best seed on the tune split."""
         values = [draws[0] for draws in self.values(yardstick, request)]
-        met = [member.met for member in self.members]
-        return self.members[int(np.lexsort((values, met))[-1])]
+        met, surely = ([getattr(member, at) for member in self.members] for at in ("met", "surely"))
+        return self.members[int(np.lexsort((values, surely, met))[-1])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,7 @@ class Field:
                         entry.entrant.rank,
                         entry.entrant.by_trial,
                         kept[entry.entrant.name].met,
+                        kept[entry.entrant.name].surely,
                     )
                     for entry in entries
                 ],
