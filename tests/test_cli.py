@@ -181,15 +181,23 @@ def test_doctor_tells_one_object_with_json():
     assert facts["devices"][0]["threads"] >= 1
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "0,7", "70", "1.01", "", "x"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "0,7", "70", "1.01", "", "x", "%", "101%", "7%%"])
 def test_a_fraction_is_in_zero_to_one(text):
     with pytest.raises(typer.BadParameter, match=r"a fraction in \(0, 1\]: write 0.7"):
         options.fraction(text)
 
 
-@pytest.mark.parametrize(("text", "value"), [("0.7", 0.7), ("1", 1.0), (".5", 0.5), ("1e-3", 0.001)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.7", 0.7), ("1", 1.0), (".5", 0.5), ("1e-3", 0.001), ("70%", 0.7), ("0.7 %", 0.007), ("100%", 1.0)],
+)
 def test_a_fraction_is_read(text, value):
     assert options.fraction(text) == value
+
+
+def test_a_percentage_without_its_sign_is_shown_both_spellings():
+    with pytest.raises(typer.BadParameter, match=r"write 0\.3 or 30%"):
+        options.fraction("30")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "9", "1.5", "", "x", "1e3", "9" * 400, "٣"])

@@ -1,5 +1,6 @@
 """`adap train-policy`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,7 +71,7 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="WHAT",
-        help="score, or same-answer: as the full configuration, no label; --max-drop is of such answers.",
+        help="score, or same-answer: agreement with full, no labels; --max-drop counts other answers.",
     ),
 ]
 
@@ -133,12 +134,14 @@ def _train_one(
     console: Console, folder: "Run", algo: str, options: dict[str, Any], seed: int, *, overwrite: bool
 ) -> None:
     import policies
-    from policies import evaluate
+    from policies import evaluate, registry
     from policies.curves import trade_off
     from policies.table import OutcomeTable
 
     table = OutcomeTable.load(folder.require("table"))
-    target = folder.claim("policies", options["name"], overwrite=overwrite)
+    registry.target_of(table, options["target"], options["promise"])
+    note_unlabelled(console, table)
+    target = _claim(folder, options["name"], overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
         trained = policies.train(algo, table, progress=progress, **options)
     judged, found = evaluate.evaluate(trained.policy, table), trade_off(trained, table)
@@ -152,6 +155,15 @@ def _train_one(
     console.say(f"saved in {target}; next: {folder.command('report')}")
 
 
+def note_unlabelled(console: Console, table: "OutcomeTable") -> None:
+    """Say what the numbers are where no label is known."""
+    if not table.labelled:
+        console.say(
+            "the samples have no labels: what counts is the agreement with the full configuration "
+            "(--target same-answer)"
+        )
+
+
 def _one_of(*given: float | None) -> None:
     from adapcli.errors import UsageError
 
@@ -159,11 +171,21 @@ def _one_of(*given: float | None) -> None:
         raise UsageError("--flops-target, --lambda and --max-drop exclude each other", "give one of them")
 
 
+def _claim(folder: "Run", name: str, *, overwrite: bool) -> Path:
+    from adapcli.errors import UsageError
+
+    if not overwrite and (folder.policies / name / "policy.json").exists():
+        message = f"{folder.policies / name} holds a policy already"
+        raise UsageError(message, "add --name NAME to keep both, or --overwrite to replace it")
+    return folder.claim("policies", name, overwrite=overwrite)
+
+
 def _refuse_resume(resume: bool) -> None:
     from adapcli.errors import UsageError
 
     if resume:
-        raise UsageError("--resume goes on with --algo all", "a single policy is trained in one go")
+        hint = "a single policy is trained in one go: --overwrite trains it again, --name NAME another one"
+        raise UsageError("--resume goes on with --algo all", hint)
 
 
 def _options_of(algo: str, env: str | None, *, seed: int, **given: Any) -> dict[str, Any]:
@@ -206,7 +228,7 @@ def _show(
         f"against full: {100 * difference.mean:+.2f} points "
         f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
     )
-    if trained.target == "same-answer":
+    if trained.target == "same-answer" and table.labelled:
         console.print(
             f"no label was read in training: what counted is the full configuration's answer, which "
             f"{100 * judged.agreement.mean:.2f} % of these samples get "

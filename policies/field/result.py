@@ -43,8 +43,8 @@ class Entry:
     def kept(self, yardstick: Yardstick, request: Request) -> Member:
         """The member of the best seed on the tune split."""
         values = [draws[0] for draws in self.values(yardstick, request)]
-        met = [member.met for member in self.members]
-        return self.members[int(np.lexsort((values, met))[-1])]
+        met, surely = ([getattr(member, at) for member in self.members] for at in ("met", "surely"))
+        return self.members[int(np.lexsort((values, surely, met))[-1])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class Field:
         """Compare trained entries on tune, then judge them on test."""
         tuning, yardstick = yardsticks["tune"], yardsticks[REPORTED]
         kept = {entry.entrant.name: entry.kept(tuning, request) for entry in entries}
-        oracles: tuple[Policy, ...] = (SameAnswerOracle(), HindsightOracle())
+        oracles: tuple[Policy, ...] = (SameAnswerOracle(), HindsightOracle())[: 2 if table.labelled else 1]
         return cls(
             request=request,
             yardstick=yardstick,
@@ -105,6 +105,7 @@ class Field:
                         entry.entrant.rank,
                         entry.entrant.by_trial,
                         kept[entry.entrant.name].met,
+                        kept[entry.entrant.name].surely,
                     )
                     for entry in entries
                 ],
