@@ -78,7 +78,7 @@ class DenseDataset:
         class_names: Sequence[str] | None = None,
     ) -> None:
         root = folder_of(spec.name, task)
-        pairs = list_pairs(root, task, spec.depth_scale)
+        pairs = list_pairs(root, task, spec)
         self.labelled, self.findings = True, pairs.catalogue.findings
         self.name, self.split, self.preprocessing = pairs.catalogue.name, split, preprocessing
         keyed = choose(pairs.catalogue, split, spec)[:limit]

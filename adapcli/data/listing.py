@@ -87,7 +87,7 @@ class _Folder:
             entry = FileEntry(readable_name(path.relative_to(root)), "", path)
             child, slash, _ = entry.name.partition("/")
             (self.children.setdefault(child, []) if slash else self.loose).append(entry)
-        for name in sorted(child.name for child in _subfolders(root)):
+        for name in sorted(child.name for child in subfolders(root)):
             if readable_name(Path(name)) not in self.children:
                 self.findings.leave("folders without images", name)
         if not self.loose and not self.children:
@@ -233,7 +233,7 @@ def _from_manifest(path: Path, spec: DataSpec) -> Catalogue:
     return Catalogue("folder", str(path), parts, labels, findings=findings)
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """Subfolders, or links to them, in order of name; hidden ones left out."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
 

@@ -24,7 +24,7 @@ class PairedPictures:
     def __init__(self, spec: DataSpec, task: Task, classes: int | None = None) -> None:
         root = folder_of(spec.name, task)
         self.spec, self.task = spec, task
-        self.pairs = list_pairs(root, task, spec.depth_scale)
+        self.pairs = list_pairs(root, task, spec)
         entries = for_training(self.pairs.catalogue, spec)
         self._entries = [entry for entry in entries if isinstance(entry, PairEntry)]
         known = [str(number) for number in range(classes)] if classes else None
