@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapcli.data.classes import class_name, in_order
-from adapcli.data.entries import BrokenEntry, Catalogue, Entry, content_key
+from adapcli.data.entries import BrokenEntry, Catalogue, Entry, Form, content_key, form_of
 from adapcli.data.findings import Findings
 from adapcli.data.images import check_image, is_grey, read_image, suffixes
 from adapcli.data.manifest import LISTINGS, in_classes, listing_of, read_manifest
@@ -50,6 +50,10 @@ class FileEntry(Entry):
     def check(self, mode: str) -> str:
         """See Entry. JPEG is decoded at reduced size."""
         return check_image(self.path, mode)
+
+    def form(self) -> Form:
+        """See Entry."""
+        return form_of(self.path)
 
     def is_grey(self) -> bool:
         """See Entry."""
