@@ -276,13 +276,13 @@ def _value_name(value: int, names: Sequence[str]) -> str:
 
 def contact_sheet(spec: DataSpec, task: Task = "classification") -> "Image":
     """`THUMBNAILS` images in a grid, in RGB, as they are read; each with its label below it."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageOps
 
     columns, line = 4, 14
     sheet = Image.new("RGB", (columns * SIDE, -(-THUMBNAILS // columns) * (SIDE + line)), "white")
     draw = ImageDraw.Draw(sheet)
     for place, (label, image) in enumerate(islice(_shown(spec, task), THUMBNAILS)):
-        image.thumbnail((SIDE - 4, SIDE - 4))
+        image = ImageOps.contain(image, (SIDE - 4, SIDE - 4), Image.Resampling.BICUBIC)
         left, top = place % columns * SIDE, place // columns * (SIDE + line)
         sheet.paste(image, (left + (SIDE - image.width) // 2, top + (SIDE - image.height) // 2))
         draw.text((left + 4, top + SIDE), label.encode("ascii", "replace").decode()[:15], fill="black")
