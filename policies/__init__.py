@@ -2,13 +2,13 @@
 
 from typing import Any
 
-__all__ = ["load", "names", "train"]
+__all__ = ["from_sb3", "load", "names", "save", "train"]
 
-_HOMES = {"load": "registry", "names": "registry", "train": "registry"}
+_HOMES = dict.fromkeys(__all__, "registry")
 
 
 def __getattr__(name: str) -> Any:
-    """`policies.load`, `train` and `names`, imported when first used."""
+    """`policies.load`, `train` and the others, imported when first used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'policies' has no attribute {name!r}")
     from importlib import import_module

@@ -24,7 +24,8 @@ class Looks:
 
     signal_names: S names. at (n,): the position in the grid that was just read out; signals (n, S) float32:
     what that readout says about itself; cost_flops (n,): spent so far. before (n,), signals_before (n, S):
-    the readout that this path made before, -1 and NaN where this is the first.
+    the readout that this path made before, -1 and NaN where this is the first. count (n,): readouts that this
+    path made, this one included.
     """
 
     signal_names: tuple[str, ...]
@@ -33,6 +34,7 @@ class Looks:
     cost_flops: FloatArray
     before: IntArray
     signals_before: Singles
+    count: IntArray
 
     @classmethod
     def first(
@@ -42,13 +44,14 @@ class Looks:
         values = np.asarray(signals, dtype=np.float32)
         nowhere, unseen = np.full(len(values), -1), np.full_like(values, np.nan)
         here = np.full(len(values), at)
-        return cls(tuple(signal_names), here, values, np.asarray(cost_flops, np.float64), nowhere, unseen)
+        cost, count = np.asarray(cost_flops, np.float64), np.ones(len(values), np.int64)
+        return cls(tuple(signal_names), here, values, cost, nowhere, unseen, count)
 
     def then(self, at: int, signals: npt.NDArray[Any], cost_flops: npt.NDArray[Any]) -> Self:
         """The same samples after their next readout, at position `at`."""
         values, here = np.asarray(signals, dtype=np.float32), np.full(len(self.at), at)
         cost = np.asarray(cost_flops, np.float64)
-        return type(self)(self.signal_names, here, values, cost, self.at, self.signals)
+        return type(self)(self.signal_names, here, values, cost, self.at, self.signals, self.count + 1)
 
     def take(self, rows: npt.NDArray[Any]) -> Self:
         """Some of the samples, in the order of `rows` (m,)."""
@@ -59,12 +62,13 @@ class Looks:
             self.cost_flops[rows],
             self.before[rows],
             self.signals_before[rows],
+            self.count[rows],
         )
 
     @classmethod
     def join(cls, parts: "Sequence[Looks]") -> "Looks":
         """The samples of all parts, in order; at least one part."""
-        columns = ("at", "signals", "cost_flops", "before", "signals_before")
+        columns = ("at", "signals", "cost_flops", "before", "signals_before", "count")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
         return Looks(parts[0].signal_names, **joined)
 

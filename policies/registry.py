@@ -18,7 +18,7 @@ from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
 from policies.objective import Objective
-from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, train_anytime, train_reinforce
+from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, from_sb3, train_anytime, train_reinforce
 from policies.rl import train as train_by_reinforcement
 from policies.supervised import ALGORITHMS as FULL_FEEDBACK
 from policies.supervised import Priced, train_knn, train_linear, train_supervised
@@ -27,6 +27,17 @@ from policies.threshold import Threshold, train_threshold
 
 if TYPE_CHECKING:
     from policies.guarantee import Promise
+
+__all__ = [
+    "default_name",
+    "did_you_mean",
+    "from_sb3",
+    "load",
+    "names",
+    "options",
+    "save",
+    "train",
+]
 
 Trainer = Callable[..., Trained]
 
@@ -51,7 +62,7 @@ _KINDS: dict[str, type[StoredPolicy]] = {
     "path": StatePath,
     **dict.fromkeys(FULL_FEEDBACK, Priced),
     "reinforce": MixerPolicy,
-    **dict.fromkeys(ALGORITHMS, NetworkPolicy),
+    **dict.fromkeys((*ALGORITHMS, "sb3"), NetworkPolicy),
     **dict.fromkeys(ANYTIME_KINDS, AnytimeNetwork),
 }
 ENVIRONMENTS: dict[str, Trainer] = {"configure": train_by_reinforcement, "anytime": train_anytime}
@@ -129,6 +140,26 @@ def _aimed(trained: Trained, target: Target | None) -> Trained:
     certain = most is None or trained.certificate is not None
     objective = trained.objective if certain else Objective(same_answer=most)
     return replace(trained, target=target, objective=objective)
+
+
+def save(
+    policy: StoredPolicy, folder: str | Path, *, table: OutcomeTable | None = None, overwrite: bool = False
+) -> None:
+    """Write a policy into `folder`; RUN/policies/NAME is where the commands find it as NAME.
+
+    table: what it was made from; with it the folder also records what the policy was fitted on, against which
+    `adap evaluate-policy` reports drift. UsageError if a policy is there already and `overwrite` is not set.
+    """
+    folder = Path(folder)
+    if table is not None:
+        policy.grid.require(table, policy.name)
+    base.save(policy, folder, overwrite=overwrite)
+    for outdated in ("evaluation.json", "choices.csv", "curve.csv", "reference.json"):
+        (folder / outdated).unlink(missing_ok=True)
+    if table is not None:
+        from policies.transfer import Reference
+
+        Reference.of(policy, table).save(folder)
 
 
 def load(path: str | Path, table: OutcomeTable | None = None) -> StoredPolicy:

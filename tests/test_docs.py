@@ -73,7 +73,7 @@ def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, nam
     def learned(seen, told):
         if name == "preference":
             return shown["preference"][told["configuration"], int(seen[0] > 0)].argmax()
-        price = shown["env"]._task.prices.code(np.array([0.1]))[0]
+        price = shown["env"].task.prices.code(np.array([0.1]))[0]
         return shown["model"].predict(np.r_[seen, price], deterministic=True)[0]
 
     def earned(choose):
@@ -87,6 +87,17 @@ def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, nam
         return total / 300
 
     assert earned(learned) > earned(lambda *_: rng.integers(env.action_space.n)) + 0.05
+
+
+def test_the_model_brought_in_as_shown_is_a_policy_of_the_run(make_table, tmp_path, monkeypatch, capsys):
+    make_table(200).save(tmp_path / "adap-run/table")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "policies/GYM.md").read_text("utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.S)[1]
+    assert len(code.splitlines()) <= 15
+    exec(compile(code.replace("60_000", "32_768"), "GYM.md", "exec"), {})
+    assert main(["evaluate-policy", "--policy", "mine", "--json"]) == 0
+    assert '"name": "sb3-ppo"' in capsys.readouterr().out
 
 
 def test_the_python_shown_runs(make_table, tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """The images of one split of a source: a folder, arrays, shards or a table. `parts` draws the splits."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +18,7 @@ from adapcli.data.parts import choose
 from adapcli.data.spec import DataSpec
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
+from adapcli.limits import cpus
 from adapcli.model.preprocessing import Preprocessing
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def each(function: Callable[[E], T], entries: Sequence[E]) -> list[T]:
     if get_worker_info() is not None:
         with no_warnings():
             return list(map(function, entries))
-    with no_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with no_warnings(), ThreadPoolExecutor(cpus()) as pool:
         return list(pool.map(function, entries))
 
 

@@ -22,10 +22,10 @@ from adapcli.data.classes import class_name, classes_of, known_labels
 from adapcli.data.entries import BrokenEntry, Catalogue, Entry, Form, pieces_key
 from adapcli.data.findings import Findings
 from adapcli.data.images import UnreadableImageError, upright
-from adapcli.data.memory import memory_bytes
 from adapcli.data.parts import divide
 from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
+from adapcli.limits import memory_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image

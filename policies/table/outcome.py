@@ -119,7 +119,8 @@ class OutcomeTable:
     def load(cls, folder: str | Path, *, check: bool = True) -> "OutcomeTable":
         """Open a table's folder; arrays are memory-mapped, read-only, and nothing in them is executed.
 
-        `check` reads every value once, a block at a time. Raises FileError naming the file, row or column.
+        `check` reads every value, a block at a time, and compares all checksums; without it, those of small
+        files and of a few rows. Raises FileError naming the file, row or column.
         """
         return cls(**storage.read(Path(folder), check=check))
 

@@ -173,6 +173,17 @@ def test_learning_curves_and_a_heartbeat_are_in_the_run(adap, write, tmp_path):
     assert json.loads((folder / "heartbeat.json").read_text())["step"] == 6
 
 
+def test_curves_that_cannot_be_drawn_do_not_fail_a_finished_training(adap, write, tmp_path, monkeypatch):
+    def fail(folder):
+        raise ValueError("no such backend\nand more")
+
+    monkeypatch.setattr("adapcli.report.curves.draw_curves", fail)
+    code, _, err = adap("--recipe", write(steps=2))
+    assert code == 0
+    assert "warning: the learning curves could not be drawn: no such backend\n" in err
+    assert (tmp_path / "adap-run/train/model.pt").exists()
+
+
 def test_a_run_that_fails_still_shows_how_it_went(adap, write, tmp_path, monkeypatch):
     from adapcli.training import engine
 
