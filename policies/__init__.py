@@ -1,6 +1,9 @@
 """From an outcome table to a policy. Knows nothing of images or of the model that was scored."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from policies.registry import load, names, train
 
 __all__ = ["from_sb3", "load", "names", "save", "train"]
 
@@ -14,3 +17,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"policies.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

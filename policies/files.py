@@ -23,22 +23,23 @@ import socket
 import stat
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from policies.errors import AdapError, BusyError, FileError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MAX_JSON_BYTES = 64 * 1024 * 1024
-# Texts of a table may be file names of any bytes; pyarrow, where it is installed, keeps UTF-8 alone.
-pd.options.mode.string_storage = "python"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -314,15 +315,26 @@ def _finite(text: str) -> float:
     return value
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's fields. Readers differ in which of two equal keys counts, so neither does."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"key {twice[:80]!r} is given twice")
+    return found
+
+
 def read_json(path: str | Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Read strict JSON (no NaN, no infinities, bounded size and nesting).
+    """Read strict JSON (no NaN, no infinities, no key twice, bounded size and nesting).
 
     Raises FileError naming the file and the reason.
     """
     path = Path(path)
     try:
         text = _read_bounded(path, max_bytes).decode("utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file") from error
     except RecursionError as error:
@@ -420,16 +432,19 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
+def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
     """Write a table without its index, atomically, as UTF-8 with newlines of one byte."""
     write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
-def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_csv(path: str | Path, *, text: tuple[str, ...] = ()) -> "pd.DataFrame":
     """Read a csv. The columns in `text` stay text, "NA" included; elsewhere only an empty field is missing.
 
     Raises FileError naming the file and the reason.
     """
+    import pandas as pd  # half a second that whoever reads no table is spared
+
+    pd.options.mode.string_storage = "python"  # as in policies/table/schema.py
     path = Path(path)
     as_text: Any = dict.fromkeys(text, str)
     try:

@@ -6,12 +6,13 @@ stop or to go on, and to which configuration. Both work on plain arrays, so that
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from policies.grid import Grid
+if TYPE_CHECKING:
+    from policies.grid import Grid
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -97,7 +98,7 @@ class Stopper(Protocol):
     """Decides after each readout. Each sample on its own: neighbours never change a verdict."""
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> "Grid":
         """The configurations it was made for."""
 
     @property
@@ -119,7 +120,7 @@ class Chooser(Protocol):
     """Decides before the model runs. Each sample on its own."""
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> "Grid":
         """The configurations it was made for."""
 
     @property

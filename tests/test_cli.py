@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from adapcli import __version__
 from adapcli.commands import options
@@ -116,6 +117,22 @@ def test_the_list_of_heavy_modules_would_be_noticed():
     code = f"import sys, numpy; print([m for m in {HEAVY} if m in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), text=True)
     assert ended.stdout == "['numpy']\n"
+
+
+def test_predict_imports_what_a_running_model_needs_alone(tmp_path):
+    """No compiler, tables or figures: `experiments/benchmarks/startup.py` tells what that saves."""
+    Image.new("L", (32, 32), 90).save(tmp_path / "a.png")
+    needless = [name for name in HEAVY if name not in ("torch", "numpy", "rich")]
+    needless += ["torch._dynamo", "torch._inductor", "sympy", "scipy"]
+    code = (
+        "import sys; from adapcli.main import main\n"
+        f"assert main(['predict', 'a.png', '--quiet']) == 0\n"
+        f"print([m for m in {needless} if m in sys.modules], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, env=environment(), text=True, cwd=tmp_path)
+    assert ended.stderr == "[]\n"
+    assert ended.stdout.startswith("path,class,")
 
 
 def test_alone_shows_help_and_is_a_usage_error():

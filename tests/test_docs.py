@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import adapcli
 from adapcli.main import COMMANDS, GROUPS, main
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +56,7 @@ def python_blocks() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("block", "name"), [(1, "model"), (2, "preference")])
+@pytest.mark.parametrize(("block", "name"), [(2, "model"), (3, "preference")])
 def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, name):
     """Stable-Baselines3, and a loop of one's own: afterwards episodes earn more than at random."""
     import gymnasium
@@ -109,6 +111,19 @@ def test_the_python_shown_runs(make_table, tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), shown)
     assert shown["out"].depth.shape == (4,)
     assert shown["table"].n_samples == 20
+
+
+@pytest.mark.slow
+def test_the_jobs_shown_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("adapcli.report.build._write_figure", lambda drawing, folder: "")
+    shutil.copy(adapcli.packaged(), "m.pt")
+    shown = {}
+    exec(compile(python_blocks()[1], "README.md", "exec"), shown)
+    assert 190 < shown["table"].n_samples <= 200
+    assert shown["found"].choice.cost_fraction <= 0.7
+    assert {row.kind for row in shown["rows"]} == {"direct", "static"}
+    assert (tmp_path / "R/report/index.html").is_file()
 
 
 def test_contributing_stays_short():

@@ -41,11 +41,13 @@ def _packaged() -> dict[str, Any]:
 
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
+    from adapcli.errors import pip_install
+
     rows = [["adap", facts["adap"]], *facts["versions"].items()]
     rows.extend([found["device"], _described(found)] for found in facts["devices"])
     rows.append(["memory", bytes_text(facts["memory_bytes"])])
     for extra, missing in facts["extras"].items():
-        rows.append([f"[{extra}]", f"missing: pip install 'adap[{extra}]'" if missing else "installed"])
+        rows.append([f"[{extra}]", f"missing: {pip_install(extra)}" if missing else "installed"])
     checkpoint = facts["checkpoint"]
     size = "missing" if checkpoint["bytes"] is None else bytes_text(checkpoint["bytes"])
     rows.append(["checkpoint", f"{checkpoint['path']}, {size}"])

@@ -31,7 +31,6 @@ PACKAGES = (
     "jinja2",
     "pyyaml",
     "pillow",
-    "scikit-learn",
     "scipy",
 )
 """What the project depends on, as pyproject.toml lists it."""

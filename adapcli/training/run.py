@@ -40,11 +40,14 @@ from adapcli.training.source import open_source
 from adapcli.training.start import start
 from adapcli.training.teacher import open_teacher
 from policies.files import write_json, write_text
+from policies.shown import short_repr
 
 
 @dataclass(frozen=True)
 class Trained:
     """A finished run: the model, where its checkpoint is, and its metrics."""
+
+    __repr__ = short_repr
 
     model: AdaPerceiver
     checkpoint: Path

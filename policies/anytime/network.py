@@ -15,6 +15,7 @@ from policies.errors import UsageError
 from policies.grid import Grid
 from policies.live import Looks, Verdict
 from policies.network import Network
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 KINDS = {
@@ -39,6 +40,8 @@ class AnytimeNetwork:
     network is shown; None if it was trained at one price and is shown none. trained_look_flops: what each
     look added to the cost that the network was shown in training, by default `own_flops`.
     """
+
+    __repr__ = short_repr
 
     kind: str
     grid: Grid

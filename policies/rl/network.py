@@ -12,6 +12,7 @@ from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.errors import UsageError
 from policies.grid import Grid
 from policies.network import Network
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 CHUNK = 4096
@@ -25,6 +26,8 @@ class NetworkPolicy:
     it was trained at one price and is shown none. `at` gives the same policy at another price: one training,
     all budgets.
     """
+
+    __repr__ = short_repr
 
     kind: str
     grid: Grid

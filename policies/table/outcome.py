@@ -6,6 +6,7 @@ Legend: N samples, C configurations, S signals, F features.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,29 @@ class OutcomeTable:
         arrays = self.arrays()
         validation.check_layout(arrays, shapes, source)
         validation.check_values(arrays, source)
+
+    def __repr__(self) -> str:
+        axes = [
+            f"{name} {', '.join(map(str, values[:4]))}{', ...' if len(values) > 4 else ''}"
+            for name in schema.id_columns(self.configs)
+            if len(values := self.configs[name].unique().tolist()) > 1
+        ]
+        splits = ", ".join(f"{split} {len(self.rows(split))}" for split in schema.SPLITS)
+        text = f"{self.n_samples} samples x {self.n_configs} configurations: {'; '.join(axes)}; {splits}"
+        return f"OutcomeTable({text[:260]})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per configuration: id columns, costs, cost_fraction, and the mean score on each split."""
+        frame = self.configs.assign(cost_fraction=self.cost_flops / self.cost_flops.max())
+        for split in schema.SPLITS:
+            rows = self.rows(split)
+            frame[f"score_{split}"] = self.score[rows].mean(axis=0) if len(rows) else np.nan
+        return frame
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line and `to_frame`."""
+        table: str = self.to_frame().to_html(max_rows=20)
+        return f"<p>{escape(repr(self))}</p>{table}"
 
     def arrays(self) -> dict[str, Array]:
         """The arrays with one row per sample that this table has, by name."""

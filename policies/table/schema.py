@@ -5,6 +5,9 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+# Texts of a table may be file names of any bytes; pyarrow, where it is installed, keeps UTF-8 alone.
+pd.options.mode.string_storage = "python"
+
 Array = NDArray[Any]
 
 SCHEMA_VERSION = 1

@@ -229,7 +229,7 @@ def test_tensorboard_that_is_absent_is_told_before_anything_runs(adap, write, tm
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, out, err = adap("--recipe", write(), "--tensorboard")
     assert (code, out) == (4, "")
-    assert "pip install 'adap[tensorboard]'" in err
+    assert "pip install 'adapcli[tensorboard]'" in err
     assert not (tmp_path / "adap-run").exists()
 
 
