@@ -34,6 +34,9 @@ COMMANDS = (
     "doctor",
 )
 
+GROUPS = ("data",)
+"""Groups of commands: `adap data inspect`."""
+
 SEVERAL = ("train", "sweep")
 """The commands that torchrun may start in several processes."""
 
@@ -71,6 +74,9 @@ def _adap(
 for _name in COMMANDS:
     _file = _name.replace("-", "_")
     app.command(_name)(getattr(import_module(f"adapcli.commands.{_file}"), _file))
+
+for _name in GROUPS:
+    app.add_typer(import_module(f"adapcli.commands.{_name}").app, name=_name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +125,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _refuse_several(arguments: Sequence[str]) -> None:
     name = _command(arguments)
-    if launched() and name in COMMANDS and name not in SEVERAL and Launch.here().size > 1:
+    if launched() and name in (*COMMANDS, *GROUPS) and name not in SEVERAL and Launch.here().size > 1:
         raise UsageError(f"adap {name} is the work of one process", "start it without torchrun")
 
 

@@ -86,11 +86,6 @@ def test_every_command_is_in_the_readme(name):
     assert f"adap {name}" in (ROOT / "README.md").read_text("utf-8")
 
 
-def test_files_are_short():
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in SOURCES}
-    assert {name: length for name, length in lengths.items() if length > 330} == {}
-
-
 def bodies():
     """Every function's name and the lines its body takes, signature and docstring apart."""
     for path in SOURCES:

@@ -7,8 +7,8 @@ from adapcli.data.dataset import Dataset, open_dataset
 from adapcli.data.dense_folder import PairLoader, folder_of, names_of
 from adapcli.data.images import UnreadableImageError
 from adapcli.data.pairs import PairEntry, list_pairs
+from adapcli.data.parts import for_training
 from adapcli.data.spec import DataSpec
-from adapcli.errors import FileError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.training.feed import Shuffled
@@ -24,10 +24,8 @@ class PairedPictures:
     def __init__(self, spec: DataSpec, task: Task, classes: int | None = None) -> None:
         root = folder_of(spec.name, task)
         self.spec, self.task = spec, task
-        self.pairs = list_pairs(root, task, spec.depth_scale)
-        entries = self.pairs.catalogue.parts.get("train")
-        if not entries:
-            raise FileError(f"{root}: nothing to train on", "expected parts train, val and test")
+        self.pairs = list_pairs(root, task, spec)
+        entries = for_training(self.pairs.catalogue, spec)
         self._entries = [entry for entry in entries if isinstance(entry, PairEntry)]
         known = [str(number) for number in range(classes)] if classes else None
         self.class_names = names_of(

@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from adapcli.data.catalogue import open_catalogue
+from adapcli.data.classes import number
 from adapcli.data.dataset import Batch, Dataset, open_dataset
 from adapcli.data.dense import has_classes, is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.entries import Entry
-from adapcli.data.folder import number, part_for
+from adapcli.data.parts import for_training
 from adapcli.data.scenes import SceneSpec
 from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
@@ -94,8 +95,13 @@ class Pictures:
     def __init__(self, spec: DataSpec) -> None:
         self.task: Task = "classification"
         catalogue = open_catalogue(spec)
-        self.class_names, self._labels = number(catalogue, None)
-        self.spec, self._entries = spec, catalogue.parts[part_for(catalogue, "train")]
+        if not catalogue.labelled:
+            raise FileError(
+                f"{catalogue.place}: images without labels: nothing to train a classifier on",
+                "one subfolder per class; `adap data inspect` tells what was found",
+            )
+        self.class_names, self._labels = number(catalogue, None, spec.classes)
+        self.spec, self._entries = spec, for_training(catalogue, spec)
         self.channels = channels_of(self._entries)
         self.samples: int | None = len(self._entries)
         self.fingerprint = _names_and_marks(self._entries)
