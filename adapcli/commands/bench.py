@@ -93,7 +93,7 @@ def bench(
     with console.progress("bench") as progress:
         rows = job.run(progress)
     kept.save(job, rows)
-    folder.record(bench={"device": job.device_name, "checkpoint": source})
+    folder.record(bench={"device": job.device_name, "checkpoint": folder.portable(source)})
     _show(console, job, rows, kept)
     console.result({"bench": folder.bench, **plan, "spread": _noise(console, rows), "rows": rows})
 

@@ -5,7 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from adapcli.data.dataset import Batch, Dataset, open_dataset
+from adapcli.data.seen import Hashes, hashes
 from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
@@ -79,6 +82,19 @@ class Samples:
     def skipped(self) -> list[str]:
         """Files left out, as `path: reason`."""
         return [f"{path}: {reason}" for data in self.splits.values() for path, reason in data.skipped]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether targets are known; without them they are -1."""
+        return all(getattr(data, "labelled", True) for data in self.splits.values())
+
+    def among(self, seen: Hashes) -> dict[str, int]:
+        """By split, how many samples are images of these content keys; splits without any are left out."""
+        if not len(seen):
+            return {}
+        keys = {split: getattr(data, "keys", ()) for split, data in self.splits.items()}
+        counts = {split: int(np.isin(hashes(each), seen).sum()) for split, each in keys.items()}
+        return {split: count for split, count in counts.items() if count}
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[tuple[str, Batch]]:
         """Rows start..stop-1 as (split, at most `size` samples), in order; none crosses a split."""
