@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from policies.table import OutcomeTable
 
 
+NEAR_CHANCE = 0.1
+"""Of the way from a constant answer to no error: an interval that ends below counts as near chance."""
+
+
 class Numbers(tuple[int, ...]):
     """Values on one axis of the grid."""
 
@@ -152,6 +156,7 @@ def sweep(
             table = here(progress=progress, warn=console.warn)
         if group.first:
             folder.record(**_inputs(folder, job, source), seed=samples.facts["seed"], unfinished=None)
+        _warn_near_chance(console, table)
         return _show(console, folder, job, table)
 
 
@@ -167,6 +172,11 @@ def _samples(
     names, task = model.class_names, model.config.task
     samples = Samples.open(spec, model.preprocessing, limit=limit, class_names=names, task=task)
     _tell_skipped(console, samples)
+    if samples.numbered_by_order:
+        console.warn(
+            "the checkpoint does not name its classes: those of the data are numbered by order; "
+            "--classes FILE says which is which"
+        )
     seen = samples.among(trained_on(source))
     if seen:
         count = sum(seen.values())
@@ -176,6 +186,24 @@ def _samples(
         )
     facts = {**samples.facts, **run.portable_data(spec).to_dict()}
     return replace(samples, facts=facts | ({"trained_on": seen} if seen else {}))
+
+
+def _warn_near_chance(console: Console, table: "OutcomeTable") -> None:
+    """Warn if the full configuration is no better than a constant answer, which a foreign checkpoint is."""
+    from policies.statistics import wilson
+
+    test = table.rows("test")
+    if table.prediction is None or not table.labelled or not len(test):
+        return
+    counts = table.samples["target"].iloc[test].value_counts()
+    chance, hits = float(counts.max()) / len(test), float(table.score[test, table.full].sum())
+    found = wilson(hits, len(test))
+    if found.low <= chance and found.high <= chance + NEAR_CHANCE * (1 - chance):
+        console.warn(
+            f"the full configuration is right on {percent_text(found.mean)} of the test samples "
+            f"({percent_text(found.low)} to {percent_text(found.high)}), the most frequent class on "
+            f"{percent_text(chance)}: was this checkpoint trained for these classes?"
+        )
 
 
 def _one_of(calibrate: bool, calibration: Path | None) -> None:
@@ -272,5 +300,5 @@ def _summary(table: "OutcomeTable", name: str, column: int) -> dict[str, Any]:
         "configuration": f"t{row['tokens']} w{row['width']} l{row['depth']}",
         "cost_flops": int(row["cost_flops"]),
         "score": score,
-        **({} if table.prediction is None else {"accuracy": score}),
+        **({"accuracy": score} if table.prediction is not None and table.labelled else {}),
     }

@@ -88,6 +88,12 @@ class Samples:
         """Whether targets are known; without them they are -1."""
         return all(getattr(data, "labelled", True) for data in self.splits.values())
 
+    @property
+    def numbered_by_order(self) -> bool:
+        """Whether classes of the data were taken for the model's by their order alone, not by name."""
+        found = (getattr(data, "findings", None) for data in self.splits.values())
+        return any(("classes", "numbered by order") in each.decisions for each in found if each is not None)
+
     def among(self, seen: Hashes) -> dict[str, int]:
         """By split, how many samples are images of these content keys; splits without any are left out."""
         if not len(seen):
