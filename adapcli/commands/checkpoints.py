@@ -9,6 +9,7 @@ from adapcli.console import Console
 if TYPE_CHECKING:
     import torch
 
+    from adapcli.data.findings import Findings
     from adapcli.data.spec import DataSpec
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
@@ -76,6 +77,19 @@ def chosen_data(data: str | None, known: "DataSpec | None") -> "tuple[DataSpec, 
     if known is not None and asked.absolute().name == known.absolute().name:
         return known, ""
     return asked, ""
+
+
+def tell_findings(console: Console, findings: "Findings") -> None:
+    """Warn of what is left out of data, and of classes that were matched by their order alone."""
+    from adapcli.data.classes import BY_ORDER
+
+    for left in findings.left_out:
+        console.warn(f"left out: {left.count} {left.reason}, first {left.first}")
+    if any(decision.text == BY_ORDER for decision in findings.decisions):
+        console.warn(
+            "the checkpoint does not name its classes: those of the data are numbered by order; "
+            "--classes FILE says which is which"
+        )
 
 
 def choose_threads(model: "AdaPerceiver", threads: int | None) -> None:

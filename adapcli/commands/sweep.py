@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.checkpoints import open_inputs, prepare, short_name
+from adapcli.commands.checkpoints import open_inputs, prepare, short_name, tell_findings
 from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import (
     DATA_HELP,
@@ -172,11 +172,7 @@ def _samples(
     names, task = model.class_names, model.config.task
     samples = Samples.open(spec, model.preprocessing, limit=limit, class_names=names, task=task)
     _tell_skipped(console, samples)
-    if samples.numbered_by_order:
-        console.warn(
-            "the checkpoint does not name its classes: those of the data are numbered by order; "
-            "--classes FILE says which is which"
-        )
+    tell_findings(console, samples.findings)
     seen = samples.among(trained_on(source))
     if seen:
         count = sum(seen.values())

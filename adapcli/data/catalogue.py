@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from adapcli.data.entries import Catalogue
-from adapcli.data.listing import list_folder
+from adapcli.data.listing import open_folder
 from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
 
@@ -13,42 +13,36 @@ from adapcli.errors import UsageError
 def open_catalogue(data: str | DataSpec, **options: Any) -> Catalogue:
     """What data hold, none of it decoded. data: a name or a `DataSpec`; options: fields of the spec.
 
-    UsageError: unknown kind; FileError: nothing usable there, or fewer than two classes; UnavailableError:
+    UsageError: unknown kind; FileError: nothing usable there, or parts that are not clear; UnavailableError:
     the kind needs an extra.
     """
     spec = DataSpec.of(data, **options)
     kind, colon, place = spec.name.partition(":")
     if not colon or kind not in OPEN:
         raise _unknown(spec.name)
-    return OPEN[kind](place, spec.splitting.by)
+    return OPEN[kind](place, spec)
 
 
-def _folder(place: str, by: str) -> Catalogue:
-    root = Path(place).expanduser()
-    parts, labels = list_folder(root, by)
-    return Catalogue("folder", str(root), parts, labels)
-
-
-def _npz(place: str, by: str) -> Catalogue:
+def _npz(place: str, spec: DataSpec) -> Catalogue:
     from adapcli.data.npz import open_npz
 
-    return open_npz(place, by)
+    return open_npz(place, spec)
 
 
-def _webdataset(place: str, by: str) -> Catalogue:
+def _webdataset(place: str, spec: DataSpec) -> Catalogue:
     from adapcli.data.shards import open_shards
 
-    return open_shards(place, by)
+    return open_shards(place, spec)
 
 
-def _hf(place: str, by: str) -> Catalogue:
+def _hf(place: str, spec: DataSpec) -> Catalogue:
     from adapcli.data.hf import open_hf
 
-    return open_hf(place, by)
+    return open_hf(place, spec)
 
 
-OPEN: dict[str, Callable[[str, str], Catalogue]] = {
-    "folder": _folder,
+OPEN: dict[str, Callable[[str, DataSpec], Catalogue]] = {
+    "folder": open_folder,
     "npz": _npz,
     "webdataset": _webdataset,
     "hf": _hf,

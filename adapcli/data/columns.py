@@ -1,4 +1,4 @@
-"""Which columns of a table hold pictures and their classes."""
+"""Which columns of a table hold images and their classes."""
 
 import json
 from collections.abc import Mapping
@@ -6,33 +6,55 @@ from typing import Any, NamedTuple
 
 from adapcli.errors import FileError
 
-PICTURES = ("image", "img", "picture", "jpg", "png")
+IMAGES = ("image", "img", "picture", "jpg", "png")
 LABELS = ("label", "labels", "fine_label", "cls", "class", "target")
 
 
 class Columns(NamedTuple):
-    """Which columns hold pictures and classes, and what the classes' numbers stand for."""
+    """Which columns hold images and classes ("" if none does), and what the classes' numbers stand for."""
 
     picture: str
     label: str
     class_names: tuple[str, ...]
 
 
-def find_columns(place: str, schema: Any) -> Columns:
-    """By the features that Hugging Face's libraries note, else by usual names. FileError if there is none."""
-    features = _features(schema)
-    pictures = [name for name in schema.names if _of_type(features, name, "Image")]
-    labels = [name for name in schema.names if _of_type(features, name, "ClassLabel")]
-    pictures = pictures or [name for name in PICTURES if name in schema.names]
-    labels = labels or [name for name in LABELS if name in schema.names]
-    if not pictures or not labels:
+def find_columns(place: str, schema: Any, said: Mapping[str, str] | None = None) -> Columns:
+    """By the features that Hugging Face's libraries note, and by usual names. said: `DataSpec.columns`.
+
+    FileError if there are no images, or if it is not clear which column is meant.
+    """
+    features, said = _features(schema), said or {}
+    image = _one(place, "image", schema, features, said)
+    if not image:
         raise FileError(
-            f"{place}: no column of {'pictures' if not pictures else 'classes'} in it",
-            f"found {', '.join(schema.names[:8]) or 'none'}; expected image and label",
+            f"{place}: no column of images in it",
+            f"found {', '.join(schema.names[:8]) or 'none'}; or say --columns image=NAME,label=NAME",
         )
-    names = features.get(labels[0], {}).get("names") if _of_type(features, labels[0], "ClassLabel") else None
+    label = _one(place, "label", schema, features, said)
+    names = features.get(label, {}).get("names") if _of_type(features, label, "ClassLabel") else None
     usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return Columns(pictures[0], labels[0], tuple(names) if usable and names else ())
+    return Columns(image, label, tuple(names) if usable and names else ())
+
+
+def _one(place: str, kind: str, schema: Any, features: Mapping[str, Any], said: Mapping[str, str]) -> str:
+    """The column of a kind, "" if there is none: as said, or noted and of a usual name, or the only one."""
+    if kind in said:
+        if said[kind] in schema.names:
+            return said[kind]
+        raise FileError(
+            f"{place}: no column {said[kind]!r} in it", f"found {', '.join(schema.names[:8]) or 'none'}"
+        )
+    feature, usual = ("Image", IMAGES) if kind == "image" else ("ClassLabel", LABELS)
+    noted = [name for name in schema.names if _of_type(features, name, feature)]
+    called = [name for name in schema.names if name.lower() in usual]
+    both = [name for name in noted if name in called]
+    found = both or list(dict.fromkeys([*noted, *called]))
+    if len(found) > 1:
+        raise FileError(
+            f"{place}: more than one column may be the {kind}: {', '.join(found[:8])}",
+            f"say which it is: --columns {kind}=NAME",
+        )
+    return found[0] if found else ""
 
 
 def _features(schema: Any) -> Mapping[str, Any]:

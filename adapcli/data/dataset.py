@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from adapcli.data.dense import is_dense
+from adapcli.data.findings import Findings
 from adapcli.data.spec import DataSpec
 from adapcli.data.splitting import WAYS
 from adapcli.errors import UsageError
@@ -21,14 +22,17 @@ SPLITS = ("train", "fit", "tune", "calibration", "test")
 # Samples of `digits` per split unless others are asked for; `limit` caps them. Its scenes are endless.
 DIGITS_SIZES = {"train": 1_000_000, "fit": 12_000, "tune": 4_000, "calibration": 8_000, "test": 20_000}
 FOLDER = "folder:"
+UNLABELLED = -1
+"""Target of an image without a label."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """images (B, C, H, W) float32, normalised; sample_ids: B texts, all different.
 
-    targets: (B,) int64 classes; for segmentation (B, H, W) int64 classes of the pixels, `dense.IGNORE` where
-    none counts; for depth (B, H, W) float32 metres, 0 where unknown.
+    targets: (B,) int64 classes, `UNLABELLED` where the data set has no labels; for segmentation (B, H, W)
+    int64 classes of the pixels, `dense.IGNORE` where none counts; for depth (B, H, W) float32 metres, 0 where
+    unknown.
     """
 
     images: Tensor
@@ -48,7 +52,8 @@ class Dataset(Protocol):
 
     name: as given to `open_dataset`; fingerprint: changes with what the samples are, not with how they are
     preprocessed; skipped: files that cannot be read; class_names: of the pixels for segmentation, none for
-    depth.
+    depth; labelled: whether targets are known; findings: what was decided about the source, and what of it
+    was left out; keys: a digest of every sample, in order: those of one key are the same, wherever they lie.
     """
 
     name: str
@@ -56,6 +61,13 @@ class Dataset(Protocol):
     class_names: list[str]
     fingerprint: str
     skipped: list[Skipped]
+    labelled: bool
+    findings: Findings
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """See above; len texts."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -80,7 +92,8 @@ def open_dataset(
     targets are: masks for segmentation, maps of metres for depth, a class per image for all others.
     class_names: the model's classes; those of the data are then numbered as the model numbers them.
     UsageError: unknown name, option or split, limit below 1, `digits` split in another way.
-    FileError: a folder that is missing, empty, of one class, or without a readable image.
+    FileError: a folder that is missing, empty, or without a readable image; parts or classes that are not
+    clear.
     """
     if split not in SPLITS:
         raise UsageError(f"split {split!r}: not known", f"one of {', '.join(SPLITS)}")

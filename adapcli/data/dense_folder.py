@@ -16,9 +16,10 @@ from torch import Tensor
 
 from adapcli.data.dataset import FOLDER, Batch, Skipped, check_range
 from adapcli.data.dense import IGNORE
-from adapcli.data.folder import choose, fingerprint
+from adapcli.data.folder import fingerprint
 from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.pairs import TARGETS, Coding, PairEntry, Pairs, list_pairs
+from adapcli.data.parts import choose
 from adapcli.data.spec import DataSpec
 from adapcli.data.targets import check_target, read_depth, read_mask
 from adapcli.data.transforms import picture_mode, preprocess, preprocess_target
@@ -78,14 +79,17 @@ class DenseDataset:
     ) -> None:
         root = folder_of(spec.name, task)
         pairs = list_pairs(root, task, spec.depth_scale)
+        self.labelled, self.findings = True, pairs.catalogue.findings
         self.name, self.split, self.preprocessing = pairs.catalogue.name, split, preprocessing
-        keyed = choose(pairs.catalogue, split, spec.splitting.shares, spec.seed)[:limit]
-        entries = [entry for _, entry in keyed if isinstance(entry, PairEntry)]
+        keyed = choose(pairs.catalogue, split, spec)[:limit]
+        paired = [(key, entry) for key, entry in keyed if isinstance(entry, PairEntry)]
+        entries = [entry for _, entry in paired]
         self.class_names = names_of(pairs, task, class_names, entries)
         self.load = PairLoader(task, preprocessing, pairs.coding, len(self.class_names) or None)
         reasons = each(self.load.problem, entries)
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
-        self._entries = [entry for entry, reason in zip(entries, reasons, strict=True) if not reason]
+        usable = [pair for pair, reason in zip(paired, reasons, strict=True) if not reason]
+        self.keys, self._entries = [key for key, _ in usable], [entry for _, entry in usable]
         if not self._entries:
             raise FileError(
                 f"{root}: none of the {len(entries)} pictures of split {split!r} can be read",

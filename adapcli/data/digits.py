@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adapcli.data.dataset import Batch, Skipped, check_range
 from adapcli.data.dense import BACKGROUND, is_dense
+from adapcli.data.findings import Findings
 from adapcli.data.scenes import Rendered, Scenes, SceneSpec
 from adapcli.data.transforms import normalise
 from adapcli.model.config import Task
@@ -44,10 +45,16 @@ class DigitsDataset:
         self.scenes = Scenes(self.spec, split=split, seed=seed)
         self.class_names = class_names(self.spec, task)
         self.skipped: list[Skipped] = []
+        self.labelled, self.findings, self._seed = True, Findings(), seed
         self.fingerprint = self._fingerprint(seed)
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def keys(self) -> list[str]:
+        """By split, seed and number: no scene is drawn twice."""
+        return [f"digits {self._seed} {self.split}/{index}" for index in range(self._size)]
 
     def batch(self, start: int, stop: int) -> Batch:
         """Scenes start..stop - 1, normalised."""

@@ -3,20 +3,19 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adapcli.data.findings import Findings
 from adapcli.data.images import UnreadableImageError, check_image, is_grey, read_image
-from adapcli.errors import FileError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PIECE = 16_384
-MOST_CLASSES = 1_000_000
 LARGEST = 1 << 28
 """Bytes of one picture's file inside an archive or a table; more is refused before it is read."""
 
@@ -117,8 +116,10 @@ class BrokenEntry(Entry):
 class Catalogue:
     """What a source holds. kind: its prefix in names of data; place: where it is, as text.
 
-    parts: entries of "train", "val" and "test", as far as there are, or of "all"; labels: names of all
-    classes, in order. numbered: entries have numbers of classes, from 0, in place of names.
+    parts: entries of "train", "val" and "test", as far as there are, or "all" for those that belong to no
+    part; labels: names of all classes, in order; none: the images have no labels, and those of entries are
+    "". numbered: labels of entries are numbers of classes, from 0, rather than names. findings: what was
+    decided, and what was left out.
     """
 
     kind: str
@@ -126,11 +127,17 @@ class Catalogue:
     parts: Mapping[str, Sequence[Entry]]
     labels: Sequence[str]
     numbered: bool = False
+    findings: Findings = field(default_factory=Findings, compare=False)
 
     @property
     def name(self) -> str:
         """As it is opened by `open_dataset`."""
         return f"{self.kind}:{self.place}"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have classes."""
+        return bool(self.labels)
 
 
 def content_key(path: Path, start: int = 0, size: int | None = None) -> str:
@@ -167,25 +174,3 @@ def split_of(key: str, seed: int, shares: Mapping[str, int]) -> str:
 def scramble(key: str, seed: int) -> float:
     """A number in [0, 1) that looks random but depends on the key and the seed alone."""
     return int(hashlib.sha256(f"{seed} {key}".encode()).hexdigest()[:13], 16) / 16**13
-
-
-def classes_of(place: str, labels: set[str], names: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """Names of classes in order, and whether `labels` are their numbers; `names`: what numbers stand for.
-
-    Without names, numbers count up to the largest. FileError for fewer than two classes, or a number that has
-    no name.
-    """
-    if len(labels) < 2:
-        told = f"one class only ({next(iter(labels))!r})" if labels else "no class"
-        raise FileError(f"{place}: {told}", "expected two or more")
-    if not all(label.isdecimal() for label in labels):
-        return sorted({*labels, *names}), False
-    count, most = max(map(int, labels)) + 1, len(names) or MOST_CLASSES
-    if count > most:
-        raise FileError(f"{place}: class {count - 1}: there are {most} {'names' if names else 'at most'}")
-    return list(names) or [str(number) for number in range(count)], True
-
-
-def known_labels(named: Mapping[str, Sequence[Entry]]) -> set[str]:
-    """Classes of all entries that have one."""
-    return {e.label for entries in named.values() for e in entries if not isinstance(e, BrokenEntry)}

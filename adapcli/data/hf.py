@@ -8,65 +8,102 @@ read: no script of a data set is ever run, no path or address in it followed. Ne
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from adapcli.data.entries import BrokenEntry, Catalogue, Entry, classes_of, known_labels
+from adapcli.data.classes import class_name, classes_of, known_labels
+from adapcli.data.entries import BrokenEntry, Catalogue, Entry
+from adapcli.data.findings import Findings
 from adapcli.data.listing import files_in, readable_name
-from adapcli.data.parts import part_of, shared_out
+from adapcli.data.parts import divide
+from adapcli.data.spec import DataSpec
 from adapcli.data.tables import ArrowFile, ParquetFile, RowFile, TableEntry
 from adapcli.errors import FileError, UnavailableError
 
 ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
-def open_hf(place: str, by: str) -> Catalogue:
+def open_hf(place: str, spec: DataSpec) -> Catalogue:
     """What a data set holds. UnavailableError without the extra, or without the hub."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise UnavailableError("hf: needs the data extra", "pip install 'adap[data]'") from error
-    root = Path(place).expanduser()
-    files = list(_on_disk(root) if root.exists() or not ON_HUB.fullmatch(place) else _on_hub(place))
+    root, findings = Path(place).expanduser(), Findings()
+    local = root.exists() or not ON_HUB.fullmatch(place)
+    files = list(_on_disk(root, spec, findings) if local else _on_hub(place, spec))
     if not files:
         raise FileError(f"{place}: no data set in it", "expected what save_to_disk made, or .parquet files")
+    named, labelled = _rows(files, findings)
+    classes, numbered = _classes(place, named, files) if labelled else ([], False)
+    parts = divide(named, spec, place, findings, "files")
+    return Catalogue("hf", str(root) if root.exists() else place, parts, classes, numbered, findings)
+
+
+def _rows(files: list[tuple[str, RowFile]], findings: Findings) -> tuple[dict[str, list[Entry]], bool]:
+    """Entries by part, and whether they have labels; those of files without are then left out."""
+    labels = [(part, file, file.labels()) for part, file in files]
+    bare = [all(label in (None, "", -1) for label in found) for *_, found in labels]
     named: dict[str, list[Entry]] = {}
-    for part, file in files:
-        named.setdefault(part, []).extend(_entries(file))
-    names = next((file.columns.class_names for _, file in files if file.columns.class_names), ())
-    labels, numbered = classes_of(place, known_labels(named), names)
-    return Catalogue(
-        "hf", str(root) if root.exists() else place, shared_out(named, by, place), labels, numbered
-    )
+    for (part, file, found), without in zip(labels, bare, strict=True):
+        findings.decide(
+            "columns", f"image is {file.columns.picture!r}, label is {file.columns.label or 'none'!r}"
+        )
+        for column in file.ignored:
+            findings.leave("columns that are neither image nor label", column)
+        if without and all(bare):
+            entries: Iterable[Entry] = (
+                TableEntry(f"{file.name}/{r:08d}", "", file, r) for r in range(len(found))
+            )
+            named.setdefault(part, []).extend(entries)
+        elif without:
+            findings.leave("images without labels", file.name, len(found))
+        else:
+            named.setdefault(part, []).extend(_entries(file, found))
+    if all(bare):
+        findings.decide("classes", "no column of labels, or no label in it: images without labels")
+    return named, not all(bare)
 
 
-def _entries(file: RowFile) -> Iterator[Entry]:
-    for row, label in enumerate(file.labels()):
+def _entries(file: RowFile, labels: list[object]) -> Iterator[Entry]:
+    for row, label in enumerate(labels):
         name = f"{file.name}/{row:08d}"
         if type(label) not in (int, str) or str(label).startswith("-") or label == "":
             yield BrokenEntry(name, "", f"label {str(label)[:40]}")
         else:
-            yield TableEntry(name, str(label), file, row)
+            yield TableEntry(name, class_name(str(label)), file, row)
 
 
-def _on_disk(root: Path) -> Iterator[tuple[str, RowFile]]:
-    """Files by the part they belong to."""
+def _classes(
+    place: str, named: dict[str, list[Entry]], files: list[tuple[str, RowFile]]
+) -> tuple[list[str], bool]:
+    """See `classes_of`. FileError for files that mean different classes by one number."""
+    lists = dict.fromkeys(file.columns.class_names for _, file in files if file.columns.class_names)
+    if len(lists) > 1:
+        raise FileError(f"{place}: its files have different lists of classes", "open them one by one")
+    return classes_of(place, known_labels(named), next(iter(lists), ()))
+
+
+def _on_disk(root: Path, spec: DataSpec, findings: Findings) -> Iterator[tuple[str, RowFile]]:
+    """Files, with the name that tells their part."""
     if (root / "dataset_dict.json").is_file():
         for split in _texts(root / "dataset_dict.json", "splits"):
-            yield from _saved(root / _plain(root, split), part_of(split), f"{split}/")
+            for file in _saved(root / _plain(root, split), f"{split}/", spec):
+                yield split, file
     elif (root / "state.json").is_file():
-        yield from _saved(root, "", "")
+        for file in _saved(root, "", spec):
+            yield "", file
     elif not root.exists():
         raise FileError(f"{root}: no such file or folder", "a data set on the hub is called OWNER/NAME")
     else:
-        for path in [root] if root.is_file() else files_in(root):
+        for path in [root] if root.is_file() else files_in(root, findings):
             if path.suffix.lower() == ".parquet" and path.is_file():
                 inside = readable_name(path.relative_to(root)) if path != root else path.name
-                yield part_of(inside), ParquetFile(str(path), inside)
+                yield inside, ParquetFile(str(path), inside, said=spec.columns)
 
 
-def _saved(folder: Path, part: str, prefix: str) -> Iterator[tuple[str, RowFile]]:
+def _saved(folder: Path, prefix: str, spec: DataSpec) -> Iterator[RowFile]:
     """The files of one split that `save_to_disk` wrote."""
     state = _object(folder / "state.json")
     if state.get("_indices_files"):
@@ -75,7 +112,7 @@ def _saved(folder: Path, part: str, prefix: str) -> Iterator[tuple[str, RowFile]
         )
     for about in state.get("_data_files") or []:
         name = _plain(folder, about.get("filename") if isinstance(about, dict) else None)
-        yield part, ArrowFile(folder / name, f"{prefix}{name}")
+        yield ArrowFile(folder / name, f"{prefix}{name}", spec.columns)
 
 
 def _plain(folder: Path, name: object) -> str:
@@ -102,7 +139,7 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
-def _on_hub(place: str) -> Iterator[tuple[str, RowFile]]:
+def _on_hub(place: str, spec: DataSpec) -> Iterator[tuple[str, RowFile]]:
     hub = _hub()
     root = f"datasets/{place}"
     try:
@@ -117,7 +154,7 @@ def _on_hub(place: str) -> Iterator[tuple[str, RowFile]]:
         )
     for path in paths:
         inside = path.removeprefix(f"{root}/")
-        yield part_of(inside), ParquetFile(path, inside, hub)
+        yield inside, ParquetFile(path, inside, hub, spec.columns)
 
 
 def _hub() -> Any:

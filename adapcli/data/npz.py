@@ -1,9 +1,10 @@
 """`npz:PATH`: arrays of pictures and labels in numpy's archive, nothing in it unpickled.
 
 `images` (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W): bytes, 16-bit numbers, truth values, or floating
-point in [0, 1]; `labels` (N,) or (N, 1): whole numbers from 0, or texts. With parts: `train_images`,
-`train_labels`, `val_images` ...; also `x_train`, `y_train` .... `class_names`: what numbers stand for, if
-given. Arrays of an archive that is not compressed (`np.savez`) stay on disk and are read as needed.
+point in [0, 1]; `labels` (N,) or (N, 1): whole numbers from 0, or texts; they may be missing. With parts:
+`train_images`, `train_labels`, `val_images` ...; also `x_train`, `y_train` .... `class_names`: what numbers
+stand for, if given. Arrays of an archive that is not compressed (`np.savez`) stay on disk and are read as
+needed.
 """
 
 import re
@@ -17,17 +18,19 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapcli.data.entries import BrokenEntry, Catalogue, Entry, classes_of, known_labels, pieces_key
+from adapcli.data.classes import class_name, classes_of, known_labels
+from adapcli.data.entries import BrokenEntry, Catalogue, Entry, pieces_key
+from adapcli.data.findings import Findings
 from adapcli.data.images import UnreadableImageError, upright
 from adapcli.data.memory import memory_bytes
-from adapcli.data.parts import PART_NAMES, part_of, shared_out
+from adapcli.data.parts import divide
+from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PART = "|".join(sorted(PART_NAMES, key=len, reverse=True))
-NAMES = re.compile(f"(?:({PART})_)?(images|labels)|([xy])(?:_({PART}))?")
+NAMES = re.compile("(?:(.+)_)?(images|labels)|([xy])(?:_(.+))?")
 
 
 class NpzArray:
@@ -111,28 +114,46 @@ class RowEntry(Entry):
         return np.ascontiguousarray(self.array.values[self.row])
 
 
-def open_npz(place: str, by: str) -> Catalogue:
-    """The pictures of an archive. FileError for one without arrays of pictures and of as many labels."""
-    path = Path(place).expanduser()
+def open_npz(place: str, spec: DataSpec) -> Catalogue:
+    """The images of an archive. FileError for one without arrays of images."""
+    path, findings = Path(place).expanduser(), Findings()
+    arrays = _arrays(path, findings)
+    labelled = any(labels for _, labels in arrays.values())
     named: dict[str, list[Entry]] = {}
-    for part, names in _pairs(path).items():
-        named.setdefault(part_of(part), []).extend(_entries(path, *names))
-    labels, numbered = classes_of(str(path), known_labels(named), _class_names(path))
-    return Catalogue("npz", str(path), shared_out(named, by, str(path)), labels, numbered)
+    for part, (images, labels) in arrays.items():
+        entries = _entries(path, images, labels)
+        if labelled and not labels:
+            findings.leave("images without labels", images, len(entries))
+        else:
+            named[part] = entries
+    if labelled:
+        classes, numbered = classes_of(str(path), known_labels(named), _class_names(path))
+    else:
+        classes, numbered = [], False
+        findings.decide("classes", "no arrays of labels: images without labels")
+    parts = divide(named, spec, str(path), findings, "arrays")
+    return Catalogue("npz", str(path), parts, classes, numbered, findings)
 
 
-def _pairs(path: Path) -> dict[str, tuple[str, str]]:
-    """Names of the arrays of pictures and of labels, by part."""
+def _arrays(path: Path, findings: Findings) -> dict[str, tuple[str, str]]:
+    """Names of the arrays of images and of labels ("" if there is none), by what they are called besides."""
     found: dict[str, dict[str, str]] = {}
     for name in _members(path):
         match = NAMES.fullmatch(name.lower())
         if match:
             kind = "images" if match[2] == "images" or match[3] == "x" else "labels"
-            found.setdefault(match[1] or match[4] or "", {})[kind] = name
-    pairs = {part: (both["images"], both["labels"]) for part, both in found.items() if len(both) == 2}
+            both = found.setdefault(match[1] or match[4] or "", {})
+            if kind in both:
+                raise FileError(f"{path}: arrays {both[kind]} and {name}: which one is meant is not clear")
+            both[kind] = name
+        elif name != "class_names":
+            findings.leave("arrays that are neither images nor labels", name)
+    pairs = {
+        part: (both["images"], both.get("labels", "")) for part, both in found.items() if "images" in both
+    }
     if not pairs:
         raise FileError(
-            f"{path}: no arrays of pictures and labels in it: {', '.join(_members(path)[:5]) or 'empty'}",
+            f"{path}: no arrays of images in it: {', '.join(_members(path)[:5]) or 'empty'}",
             "expected images and labels, or train_images, train_labels, test_images, test_labels",
         )
     return pairs
@@ -151,8 +172,9 @@ def _members(path: Path) -> list[str]:
 
 
 def _entries(path: Path, images: str, labels: str) -> list[Entry]:
-    pictures, targets = NpzArray(path, images), _labels(NpzArray(path, labels))
+    pictures = NpzArray(path, images)
     _check_pictures(pictures)
+    targets = _labels(NpzArray(path, labels)) if labels else [""] * len(pictures)
     if len(pictures) != len(targets):
         raise FileError(f"{path}: {len(pictures)} {images} and {len(targets)} {labels}")
     return [
@@ -170,7 +192,8 @@ def _labels(array: NpzArray) -> Sequence[str]:
             "expected (N,) whole numbers from 0, or texts",
         )
     values = array.values.ravel()
-    return [str(value) for value in (values.astype(np.int64) if array.dtype.kind == "b" else values).tolist()]
+    plain = values.astype(np.int64) if array.dtype.kind == "b" else values
+    return [class_name(str(value)) for value in plain.tolist()]
 
 
 def _check_pictures(array: NpzArray) -> None:

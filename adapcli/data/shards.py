@@ -1,9 +1,10 @@
-"""`webdataset:PATH`: pictures in tar files, as webdataset lays them out, at any place at any time.
+"""`webdataset:PATH`: images in tar files, as webdataset lays them out, at any place at any time.
 
-A sample is all members of a shard whose names agree up to the first dot: a picture (.jpg, .png ...) and its
-class, in `.cls` (a number or a name) or in `.json` under "label", "cls" or "class". Nothing else in a shard
-is ever read, and nothing is unpacked. PATH: one .tar, or a folder of them at any depth, whose names or
-folders may say train, val and test; with val or test among them, those without such a name do not count.
+A sample is all members of a shard whose names agree up to the first dot: an image (.jpg, .png ...; of
+several, the one without a further dot, so .png and not .depth.png) and its class, in `.cls` (a number or a
+name) or in `.json` under "label", "cls" or "class". Shards may be without classes altogether. Nothing else in
+a shard is ever read, and nothing is unpacked. PATH: one .tar, or a folder of them at any depth, whose names
+or folders may say train, val and test.
 `classnames.txt` beside them: names of the numbers, a line each. The members' places are listed once; a shard
 is then read where a picture lies, so any order costs the same.
 """
@@ -16,19 +17,20 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from adapcli.data.classes import class_name, classes_of, known_labels
 from adapcli.data.entries import (
     LARGEST,
     BrokenEntry,
     Catalogue,
     ContentEntry,
     Entry,
-    classes_of,
     content_key,
-    known_labels,
 )
+from adapcli.data.findings import Findings
 from adapcli.data.images import UnreadableImageError, suffixes
 from adapcli.data.listing import files_in, readable_name
-from adapcli.data.parts import part_of, shared_out
+from adapcli.data.parts import divide
+from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
 
 LABELS = ("cls", "json")
@@ -66,27 +68,53 @@ class ShardEntry(ContentEntry):
         return f"{self.member.size} at {self.member.start}"
 
 
-def open_shards(place: str, by: str) -> Catalogue:
-    """The pictures of one tar file or a folder of them. FileError if there are none."""
-    root = Path(place).expanduser()
-    named: dict[str, list[Entry]] = {}
-    for shard in _shards(root):
-        inside = shard.relative_to(root) if shard != root else Path(shard.name)
-        named.setdefault(part_of(str(inside)), []).extend(_entries(shard, readable_name(inside)))
+def open_shards(place: str, spec: DataSpec) -> Catalogue:
+    """The images of one tar file or a folder of them. FileError if there are none."""
+    root, findings = Path(place).expanduser(), Findings()
+    samples: dict[str, list[Entry]] = {}
+    for shard in _shards(root, findings):
+        inside = readable_name(shard.relative_to(root) if shard != root else Path(shard.name))
+        samples[inside] = list(_entries(shard, inside, findings))
+    labelled = any(entry.label for entries in samples.values() for entry in entries)
+    named = _with_labels(samples, findings) if labelled else samples
     every = [entry for entries in named.values() for entry in entries]
     if all(isinstance(entry, BrokenEntry) for entry in every):
         first = f"first: {every[0].name}: {every[0].mark()}" if every else ""
-        raise FileError(f"{root}: no picture with a class in its shards", first)
-    labels, numbered = classes_of(str(root), known_labels(named), _class_names(root))
-    return Catalogue("webdataset", str(root), shared_out(named, by, str(root)), labels, numbered)
+        raise FileError(f"{root}: no image with a class in its shards", first)
+    if labelled:
+        classes, numbered = classes_of(str(root), known_labels(named), _class_names(root))
+    else:
+        classes, numbered = [], False
+        findings.decide("classes", "no .cls and no .json with a label: images without labels")
+    parts = divide(named, spec, str(root), findings, "shards")
+    return Catalogue("webdataset", str(root), parts, classes, numbered, findings)
 
 
-def _shards(root: Path) -> list[Path]:
+def _with_labels(samples: dict[str, list[Entry]], findings: Findings) -> dict[str, list[Entry]]:
+    """Samples that have a label. Whole shards without any are left out, single samples cannot be used."""
+    found: dict[str, list[Entry]] = {}
+    for shard, entries in samples.items():
+        bare = [entry for entry in entries if not entry.label and not isinstance(entry, BrokenEntry)]
+        if bare and not any(entry.label for entry in entries):
+            findings.leave("images without labels", bare[0].name, len(bare))
+            entries = [entry for entry in entries if isinstance(entry, BrokenEntry)]
+            bare = []
+        lacking = {entry.name for entry in bare}
+        found[shard] = [
+            BrokenEntry(entry.name, "", "no class: expected .cls or .json")
+            if entry.name in lacking
+            else entry
+            for entry in entries
+        ]
+    return found
+
+
+def _shards(root: Path, findings: Findings) -> list[Path]:
     if root.is_file():
         return [root]
     if not root.exists():
         raise FileError(f"{root}: no such file or folder", "expected a .tar file, or a folder of them")
-    found = [path for path in files_in(root) if path.suffix.lower() == ".tar"]
+    found = [path for path in files_in(root, findings) if path.suffix.lower() == ".tar"]
     if not found:
         packed = any(path.name.lower().endswith((".tar.gz", ".tgz")) for path in files_in(root))
         raise FileError(
@@ -96,7 +124,7 @@ def _shards(root: Path) -> list[Path]:
     return found
 
 
-def _entries(shard: Path, name: str) -> Iterator[Entry]:
+def _entries(shard: Path, name: str, findings: Findings) -> Iterator[Entry]:
     """A shard's samples; what is wrong with it, or with one of them, as an entry that cannot be read."""
     try:
         about = shard.stat()
@@ -104,10 +132,17 @@ def _entries(shard: Path, name: str) -> Iterator[Entry]:
     except OSError as error:
         samples, reason = {}, error.strerror or str(error)
     for key, members in samples.items():
-        pictures = [ending for ending in members if f".{ending.rpartition('.')[2]}" in suffixes()]
+        pictures = sorted(
+            (ending for ending in members if f".{ending.rpartition('.')[2]}" in suffixes()),
+            key=lambda ending: ending.count("."),
+        )
         kinds = [ending for ending in LABELS if ending in members]
         if pictures or kinds:
             yield _entry(shard, f"{name}/{readable_name(Path(key))}", members, pictures, kinds)
+        for ending in pictures[1:]:
+            findings.leave(
+                f"further images of a sample (.{ending})", f"{name}/{readable_name(Path(key))}.{ending}"
+            )
     if reason:
         yield BrokenEntry(name, "", reason)
 
@@ -115,28 +150,29 @@ def _entries(shard: Path, name: str) -> Iterator[Entry]:
 def _entry(
     shard: Path, name: str, members: dict[str, Member], pictures: list[str], kinds: list[str]
 ) -> Entry:
+    """A sample by its image of the plainest ending: .png rather than .depth.png."""
     if not pictures:
         return BrokenEntry(name, "", "no picture")
-    if not kinds:
-        return BrokenEntry(name, "", "no class: expected .cls or .json")
     try:
-        label = _label(kinds[0], _read(shard, members[kinds[0]], LARGEST_LABEL))
+        label = _label(kinds[0], _read(shard, members[kinds[0]], LARGEST_LABEL)) if kinds else ""
     except (OSError, ValueError, RecursionError, UnreadableImageError) as error:
         return BrokenEntry(name, "", f".{kinds[0]}: {error}")
     return ShardEntry(f"{name}.{pictures[0]}", label, shard, members[pictures[0]])
 
 
 def _label(kind: str, content: bytes) -> str:
-    """The class that a .cls or .json says. ValueError if it says none."""
+    """The class that a .cls or .json says, "" for JSON without one. ValueError for what cannot be a class."""
     said: object = content.decode("utf-8").strip()
     if kind == "json":
         found = json.loads(content)
         fields = found if isinstance(found, dict) else {}
         said = next((fields[field] for field in ("label", "cls", "class") if field in fields), None)
+        if isinstance(found, dict) and said is None:
+            return ""
     if type(said) not in (int, str) or said == "" or str(said).startswith("-"):
         raise ValueError(f"no class: {str(said)[:40]!r}")
     text = str(said)
-    return str(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else text
+    return str(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else class_name(text)
 
 
 def _read(path: Path, member: Member, most: int = LARGEST) -> bytes:

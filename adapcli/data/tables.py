@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,14 +34,18 @@ class Elsewhere(Protocol):
 
 
 class RowFile(ABC):
-    """A file of rows. name: for people, unique in its source. Sent to another process, it is opened anew."""
+    """A file of rows. name: for people, unique in its source. Sent to another process, it is opened anew.
+
+    ignored: columns that are neither image nor label.
+    """
 
     name: str
     columns: Columns
+    ignored: Sequence[str]
 
     @abstractmethod
     def labels(self) -> list[object]:
-        """The class of every row."""
+        """The class of every row; None without a column of them."""
 
     @abstractmethod
     def picture(self, row: int) -> Any:
@@ -98,23 +102,26 @@ def encoded(picture: object) -> bytes:
 class ArrowFile(RowFile):
     """A file of Arrow's stream format: what is read of it is what is needed."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, said: Mapping[str, str] | None = None) -> None:
         import pyarrow as pa
 
-        self.path, self.name = path, name
+        self.path, self.name, self.said = path, name, said
         try:
             self._table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         except (OSError, pa.ArrowException) as error:
             raise FileError(f"{path}: not a file of Arrow: {_line(error)}") from error
-        self.columns = find_columns(str(path), self._table.schema)
+        self.columns = find_columns(str(path), self._table.schema, said)
+        self.ignored = [name for name in self._table.schema.names if name not in self.columns[:2]]
         self._pictures = self._table.column(self.columns.picture)
         self._sizes: list[int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ArrowFile, (self.path, self.name)
+        return ArrowFile, (self.path, self.name, self.said)
 
     def labels(self) -> list[object]:
         """See RowFile."""
+        if not self.columns.label:
+            return [None] * int(self._table.num_rows)
         found: list[object] = self._table.column(self.columns.label).to_pylist()
         return found
 
@@ -157,12 +164,20 @@ class ParquetFile(RowFile):
     read to tell. FileError for groups of rows that would not fit into an eighth of the memory.
     """
 
-    def __init__(self, path: str, name: str, elsewhere: Elsewhere | None = None) -> None:
-        self.path, self.name, self.elsewhere = path, name, elsewhere
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        elsewhere: Elsewhere | None = None,
+        said: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.name, self.elsewhere, self.said = path, name, elsewhere, said
         self._lock = threading.RLock()
         self._open: _Open | None = None
         about = self._parquet().parquet.metadata
-        self.columns = find_columns(path, self._parquet().parquet.schema_arrow)
+        schema = self._parquet().parquet.schema_arrow
+        self.columns = find_columns(path, schema, said)
+        self.ignored = [name for name in schema.names if name not in self.columns[:2]]
         groups = [about.row_group(number) for number in range(about.num_row_groups)]
         self._ends = [0]
         for group in groups:
@@ -176,10 +191,12 @@ class ParquetFile(RowFile):
         self._digest = self._footer()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetFile, (self.path, self.name, self.elsewhere)
+        return ParquetFile, (self.path, self.name, self.elsewhere, self.said)
 
     def labels(self) -> list[object]:
         """See RowFile."""
+        if not self.columns.label:
+            return [None] * self._ends[-1]
         try:
             table = _read(lambda: self._parquet().parquet.read([self.columns.label], use_threads=False))
         except UnreadableImageError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from adapcli.data.dataset import Batch, Dataset, open_dataset
+from adapcli.data.findings import Findings
 from adapcli.data.seen import Hashes, hashes
 from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
@@ -86,20 +87,18 @@ class Samples:
     @property
     def labelled(self) -> bool:
         """Whether targets are known; without them they are -1."""
-        return all(getattr(data, "labelled", True) for data in self.splits.values())
+        return all(data.labelled for data in self.splits.values())
 
     @property
-    def numbered_by_order(self) -> bool:
-        """Whether classes of the data were taken for the model's by their order alone, not by name."""
-        found = (getattr(data, "findings", None) for data in self.splits.values())
-        return any(("classes", "numbered by order") in each.decisions for each in found if each is not None)
+    def findings(self) -> Findings:
+        """What was decided about the source of the data, the same for every split."""
+        return next(iter(self.splits.values())).findings
 
     def among(self, seen: Hashes) -> dict[str, int]:
         """By split, how many samples are images of these content keys; splits without any are left out."""
         if not len(seen):
             return {}
-        keys = {split: getattr(data, "keys", ()) for split, data in self.splits.items()}
-        counts = {split: int(np.isin(hashes(each), seen).sum()) for split, each in keys.items()}
+        counts = {split: int(np.isin(hashes(data.keys), seen).sum()) for split, data in self.splits.items()}
         return {split: count for split, count in counts.items() if count}
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[tuple[str, Batch]]:

@@ -28,6 +28,7 @@ class PairedPictures:
         root = folder_of(spec.name, task)
         self.task, self.pairs = task, list_pairs(root, task, spec.depth_scale)
         self.data = with_share(spec, self.pairs.catalogue, train_share)
+        self.findings = self.pairs.catalogue.findings
         entries = for_training(self.pairs.catalogue, self.data)
         self._entries = [entry for entry in entries if isinstance(entry, PairEntry)]
         known = [str(number) for number in range(classes)] if classes else None

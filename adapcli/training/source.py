@@ -13,6 +13,7 @@ from adapcli.data.dataset import SPLITS, Batch, Dataset, open_dataset
 from adapcli.data.dense import has_classes, is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.entries import Catalogue, Entry
+from adapcli.data.findings import Findings
 from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.parts import choose, for_training, key_of
 from adapcli.data.scenes import SceneSpec
@@ -47,10 +48,11 @@ class Source(Protocol):
 
     data: how to open the same data again, with the share that is trained on if one was drawn. task: what the
     targets are for; channels: as they come; samples: of one epoch, None where they never repeat; fingerprint:
-    changes with what they are.
+    changes with what they are; findings: what was decided about the source of images.
     """
 
     data: DataSpec
+    findings: Findings
     task: Task
     class_names: list[str]
     channels: int
@@ -84,7 +86,8 @@ class Scenes:
     """The embedded data: scenes of digits, drawn anew for every batch."""
 
     def __init__(self, canvas: int, task: Task = "classification") -> None:
-        self.spec, self.task, self.data = SceneSpec().at(canvas), task, DataSpec()
+        self.spec, self.task = SceneSpec().at(canvas), task
+        self.data, self.findings = DataSpec(), Findings()
         self.class_names, self.channels = class_names(self.spec, task), 1
         self.fingerprint = f"digits {GENERATOR} {self.spec}"
         self.samples: int | None = None
@@ -126,7 +129,8 @@ class Pictures:
                 "one subfolder per class; `adap data inspect` tells what was found",
             )
         self.class_names, self._labels = number(catalogue, None, spec.classes)
-        self.data, self._catalogue = with_share(spec, catalogue, train_share), catalogue
+        self.data, self.findings = with_share(spec, catalogue, train_share), catalogue.findings
+        self._catalogue = catalogue
         self._entries = for_training(catalogue, self.data)
         self.channels = channels_of(self._entries)
         self.samples: int | None = len(self._entries)
@@ -211,7 +215,8 @@ class Unseen:
     """Stands for data that are not there, where a run is only planned."""
 
     def __init__(self, task: Task, classes: int, channels: int) -> None:
-        self.task, self.channels, self.data = task, channels, DataSpec()
+        self.task, self.channels = task, channels
+        self.data, self.findings = DataSpec(), Findings()
         self.class_names = [str(number) for number in range(classes)] if has_classes(task) else []
         self.fingerprint = ""
         self.samples: int | None = None

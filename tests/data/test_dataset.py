@@ -233,7 +233,7 @@ def test_an_unknown_name_says_what_to_write(tmp_path):
 
 def test_an_empty_path_is_refused(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileError, match="no pictures found"):
+    with pytest.raises(FileError, match="no images found"):
         open_dataset("folder:", split="test", preprocessing=GREY)
 
 

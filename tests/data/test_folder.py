@@ -2,8 +2,8 @@
 
 import os
 import shutil
+import unicodedata
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from adapcli.data import images
 from adapcli.data.dataset import open_dataset
 from adapcli.data.entries import PIECE, content_key, split_of
 from adapcli.data.splitting import SHARES
-from adapcli.errors import FileError, UsageError
+from adapcli.errors import AdapError, FileError, UsageError
 from adapcli.model.preprocessing import Preprocessing
 
 GREY = Preprocessing(8, 8, (0.0,), (1.0,))
@@ -94,9 +94,19 @@ def test_with_one_folder_beside_train_all_table_splits_come_from_it(tmp_path, on
     assert {name.split("/")[0] for name in names} == {only}
 
 
-def test_classes_named_like_splits_are_classes_when_others_are_there(tmp_path):
+def test_a_class_may_be_called_like_a_part(tmp_path):
+    """COCO has a class train."""
+    fill(tmp_path, classes=("car", "plane", "train"), each=20)
+    assert opened(tmp_path).class_names == ["car", "plane", "train"]
+
+
+def test_two_folders_called_like_parts_beside_another_are_ambiguous(tmp_path):
     fill(tmp_path, classes=("test", "val", "exam"), each=20)
-    assert opened(tmp_path).class_names == ["exam", "test", "val"]
+    with pytest.raises(FileError, match="'test', 'val' are parts, and 'exam' are not") as caught:
+        opened(tmp_path)
+    assert "--parts" in caught.value.hint
+    assert opened(tmp_path, split_by="ratio").class_names == ["exam", "test", "val"]
+    assert not opened(tmp_path, parts={"test": "test", "val": "val"}).labelled
 
 
 def test_other_shares(tmp_path):
@@ -116,15 +126,18 @@ def test_another_split_has_another_fingerprint(tmp_path):
 
 
 def test_by_folders_only_those_named_count(tmp_path):
-    for index, part in enumerate(("train", "valid", "Test", "extra")):
+    for index, part in enumerate(("train", "valid", "Test", "more")):
         fill(tmp_path / part, first=10_000 * index)
-    assert opened(tmp_path).class_names == ["Test", "extra", "train", "valid"]
+    with pytest.raises(FileError, match="'more' are not known as such"):
+        opened(tmp_path)
     parts = {
         split: {n.split("/")[0] for n in ids(opened(tmp_path, split, split_by="folders"))} for split in TABLE
     }
     assert parts == {"fit": {"valid"}, "tune": {"valid"}, "calibration": {"valid"}, "test": {"Test"}}
-    assert len(opened(tmp_path, "test", split_by="folders")) == 80
-    assert opened(tmp_path, split_by="folders").class_names == ["cat", "dog"]
+    data = opened(tmp_path, "test", split_by="folders")
+    assert len(data) == 80
+    assert data.class_names == ["cat", "dog"]
+    assert [(out.count, out.first) for out in data.findings.left_out] == [(80, "more")]
 
 
 def test_by_ratio_classes_may_be_called_like_splits(tmp_path):
@@ -133,34 +146,52 @@ def test_by_ratio_classes_may_be_called_like_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("folders", "by", "message", "hint"),
+    ("folders", "message", "hint"),
     [
-        (["train/a", "test/a"], "folders", "no folder 'val' in it", "looked for val or valid or validation"),
-        (["val/a", "val/b"], "folders", "no folder 'test' in it", "found val"),
-        (["a", "b"], "folders", "no folder 'val' in it", "found a, b"),
-        ([], "folders", "no folder 'val' in it", "found none"),
-        (
-            ["val/a", "Validation/a", "test/a"],
-            "folders",
-            "more than one folder of a kind: Validation, val",
-            "",
-        ),
-        (
-            ["val/a", "test/b"],
-            "ratio",
-            "its subfolders test, val hold folders themselves",
-            "open one of them",
-        ),
-        (["val/a", "test/b"], "1:2:3:4", "they are parts, not classes", "split by folders"),
+        (["train/a", "test/a"], "no part 'val' in it", "looked for val or valid or validation or dev"),
+        (["val/a", "val/b"], "no part 'test' in it", "found val"),
+        (["a", "b"], "no part 'val' in it", "found none"),
+        ([], "no images found in it", ""),
     ],
 )
-def test_folders_that_cannot_be_split_so_are_refused(tmp_path, folders, by, message, hint):
+def test_folders_that_cannot_be_split_so_are_refused(tmp_path, folders, message, hint):
     for index, name in enumerate(folders):
         picture(tmp_path / name / "x.png", index)
     with pytest.raises(FileError, match=message) as caught:
-        opened(tmp_path, split_by=by)
+        opened(tmp_path, split_by="folders")
     assert hint in caught.value.hint
     assert str(tmp_path) in caught.value.message
+
+
+def test_shares_of_folders_with_parts_are_of_everything_but_train(tmp_path):
+    for index, part in enumerate(("train", "val", "test")):
+        fill(tmp_path / part, first=10_000 * index)
+    by_split = {split: ids(opened(tmp_path, split, split_by="1:1:8:1")) for split in TABLE}
+    names = [name for found in by_split.values() for name in found]
+    assert len(names) == len(set(names)) == 160
+    assert {name.split("/")[0] for name in names} == {"val", "test"}
+    assert len(by_split["calibration"]) > 90
+    assert {n.split("/")[0] for n in ids(opened(tmp_path, "train", split_by="1:1:8:1"))} == {"train"}
+
+
+@pytest.mark.parametrize("by", ["auto", "5:1:1:1"])
+def test_a_share_to_train_on_is_in_no_other_split(tmp_path, by):
+    fill(tmp_path, each=100)
+    for index in range(10):
+        shutil.copy(tmp_path / "cat" / f"{index:03d}.png", tmp_path / "cat" / f"copy{index}.png")
+    options = {"split_by": by, "train_share": 0.4}
+    keys = {split: opened(tmp_path, split, **options).keys for split in ("train", *TABLE)}
+    assert sum(map(len, keys.values())) == 210
+    assert all(set(keys[a]).isdisjoint(keys[b]) for a, b in combinations(keys, 2))
+    assert 60 < len(keys["train"]) < 105
+    assert set(opened(tmp_path, "train", seed=1, **options).keys) != set(keys["train"])
+
+
+def test_with_a_part_train_no_share_is_taken(tmp_path):
+    for index, part in enumerate(("train", "val", "test")):
+        fill(tmp_path / part, first=10_000 * index)
+    for split in ("train", *TABLE):
+        assert ids(opened(tmp_path, split, train_share=0.5)) == ids(opened(tmp_path, split))
 
 
 @pytest.mark.parametrize(
@@ -205,21 +236,106 @@ def test_classes_follow_the_model_by_name(tmp_path):
     }
 
 
-def test_as_many_folders_as_classes_are_taken_in_order(tmp_path):
-    """ImageNet's folders are called n01440764 ..., its classes tench ..."""
-    fill(tmp_path)
-    data = opened(tmp_path, class_names=["Katze", "Hund"])
+def targets(data):
     batch = data.batch(0, len(data))
-    assert set(zip([n[:3] for n in batch.sample_ids], batch.targets.tolist(), strict=True)) == {
-        ("cat", 0),
-        ("dog", 1),
-    }
+    return set(zip((n.split("/")[0] for n in batch.sample_ids), batch.targets.tolist(), strict=True))
 
 
-def test_a_class_that_the_model_does_not_know_is_refused(tmp_path):
+@pytest.mark.parametrize("names", [["0", "1"], ["LABEL_0", "LABEL_1"]])
+def test_classes_without_names_are_numbered_by_order_and_that_is_reported(tmp_path, names):
     fill(tmp_path)
-    with pytest.raises(FileError, match=r"1 of 2 class folders are unknown to the model: 'dog'"):
-        opened(tmp_path, class_names=["cat", "cow", "pig"])
+    data = opened(tmp_path, class_names=names)
+    assert targets(data) == {("cat", 0), ("dog", 1)}
+    assert "numbered by order" in [decision.text for decision in data.findings.decisions]
+
+
+def test_numbers_sort_by_value(tmp_path):
+    fill(tmp_path, classes=("10", "9", "2"))
+    assert opened(tmp_path).class_names == ["2", "9", "10"]
+
+
+def test_numbers_below_the_count_are_the_models(tmp_path):
+    fill(tmp_path, classes=("2", "10"))
+    assert targets(opened(tmp_path, class_names=[f"name {n}" for n in range(12)])) == {("2", 2), ("10", 10)}
+    with pytest.raises(FileError, match="2 of 2 class folders are unknown to the model: '2', '10'"):
+        opened(tmp_path, class_names=[f"name {n}" for n in range(10)])
+
+
+def test_forms_of_unicode_are_the_same_name(tmp_path):
+    """macOS writes decomposed names; here also beside the composed one."""
+    composed, decomposed = (unicodedata.normalize(form, "\u00e9cole") for form in ("NFC", "NFD"))
+    fill(tmp_path, classes=("apple", decomposed, "zoo"))
+    fill(tmp_path, classes=(composed,), first=50_000)
+    data = opened(tmp_path, class_names=["apple", "zoo", composed])
+    assert targets(data) == {("apple", 0), ("zoo", 1), (composed, 2), (decomposed, 2)}
+    assert opened(tmp_path, class_names=["apple", "zoo", decomposed]).class_names[2] == decomposed
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "hint"),
+    [
+        (
+            ["bird", "cat"],
+            "1 of 2 .* unknown to the model: 'dog'; known are 'cat'",
+            "--classes",
+        ),
+        (["Katze", "Hund"], "2 of 2 class folders are unknown to the model: 'cat', 'dog'", "'Katze', 'Hund'"),
+        (["cat", "cow", "pig"], "1 of 2 class folders are unknown to the model: 'dog'", "--classes"),
+        (["Cat", "dog"], "1 of 2 class folders", "is 'cat' for 'Cat' meant?"),
+    ],
+)
+def test_a_class_that_the_model_does_not_know_is_refused(tmp_path, names, told, hint):
+    fill(tmp_path)
+    with pytest.raises(FileError, match=told) as caught:
+        opened(tmp_path, class_names=names)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [("cat", "dog"), {"cat": "Katze", "dog": "Hund"}, {"dog": 1, "cat": 0}, ("dog", "cat")],
+)
+def test_what_classes_says_counts(tmp_path, said):
+    fill(tmp_path)
+    turned = said == ("dog", "cat")
+    data = opened(tmp_path, class_names=["Katze", "Hund"], classes=said)
+    assert targets(data) == {("cat", int(turned)), ("dog", 1 - turned)}
+    fresh = opened(tmp_path, classes=said).class_names
+    assert (
+        fresh
+        == {0: ["cat", "dog"], 1: ["Hund", "Katze"], 2: ["cat", "dog"], 3: ["dog", "cat"]}[
+            [("cat", "dog"), {"cat": "Katze", "dog": "Hund"}, {"dog": 1, "cat": 0}, ("dog", "cat")].index(
+                said
+            )
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (("cat",), "1 labels, the model has 2"),
+        (("cat", "cat"), "twice"),
+        (("cat", "cow"), "does not name 'dog'"),
+        ({"cat": 0, "dog": 2}, "class 2: the model has 2"),
+        ({"cat": "Katze", "dog": "Kuh"}, "class 'Kuh': the model has 'Katze', 'Hund'"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused(tmp_path, said, told):
+    fill(tmp_path)
+    with pytest.raises(AdapError, match=told):
+        opened(tmp_path, class_names=["Katze", "Hund"], classes=said)
+
+
+@pytest.mark.parametrize("places", [["."], ["only"], ["train", "test"], [".", "only/deep"]])
+def test_images_without_labels_are_opened(tmp_path, places):
+    for number, place in enumerate(places):
+        fill(tmp_path, classes=(place,), each=60, first=1000 * number)
+    data = opened(tmp_path, class_names=["a", "b"])
+    assert not data.labelled
+    assert data.class_names == ["a", "b"]
+    assert data.batch(0, len(data)).targets.tolist() == [-1] * len(data)
+    assert len(data.keys) == len(data)
 
 
 def test_a_limit_takes_a_mixed_beginning(tmp_path):
@@ -270,11 +386,10 @@ def test_a_name_that_is_not_utf8_has_a_readable_id(tmp_path):
     [
         (lambda root: root.rmdir(), "no such folder"),
         (lambda root: (root.rmdir(), root.touch()), "a file, not a folder"),
-        (lambda root: None, "no pictures found in class subfolders"),
-        (lambda root: (root / "cat").mkdir(), "no pictures found in class subfolders"),
-        (lambda root: picture(root / "a.png", 0), "1 lie directly in the folder, without a class"),
-        (lambda root: fill(root, classes=("cat",)), r"one class only \('cat'\)"),
-        (lambda root: fill(root, each=1), "none of 2 pictures falls into the split"),
+        (lambda root: None, "no images found in it"),
+        (lambda root: (root / "cat").mkdir(), "no images found in it"),
+        (lambda root: fill(root / "wrapper"), "one subfolder, 'wrapper', which holds 2 folders itself"),
+        (lambda root: fill(root, each=1), "none of 2 images falls into the split"),
     ],
 )
 def test_a_folder_without_the_data_is_refused(tmp_path, make, message):
@@ -292,7 +407,7 @@ def test_a_folder_of_nothing_but_corrupt_pictures_is_refused(tmp_path):
         for label in ("cat", "dog"):
             (tmp_path / label).mkdir(exist_ok=True)
             (tmp_path / label / f"{index}.png").write_text(f"no picture {index}")
-    with pytest.raises(FileError, match=r"none of the \d+ pictures of split 'test' can be read") as caught:
+    with pytest.raises(FileError, match=r"none of the \d+ images of split 'test' can be read") as caught:
         opened(tmp_path)
     assert "not a picture that Pillow can read" in caught.value.hint
 
@@ -303,7 +418,7 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     def forbidden(self):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", forbidden)
+    monkeypatch.setattr(os, "scandir", forbidden)
     with pytest.raises(FileError, match="cannot be read: Permission denied"):
         opened(tmp_path)
 

@@ -117,7 +117,7 @@ class TestTables:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.table({"text": ["a"], "label": [1]}), tmp_path / "a.parquet")
-        with pytest.raises(FileError, match="no column of pictures in it") as caught:
+        with pytest.raises(FileError, match="no column of images in it") as caught:
             open_catalogue(f"hf:{tmp_path}")
         assert "found text, label" in caught.value.hint
 

@@ -120,7 +120,7 @@ def test_what_is_not_listed_is_skipped(imagenet):
 @pytest.mark.parametrize(
     ("listing", "told"),
     [
-        (None, "no pictures in class subfolders but for training"),
+        (None, "no images with classes but for training"),
         ("", "none of the"),
         ("a n00000000\nb n00000001\n", r"val\.txt:2: class 'n00000001': not known"),
         ("a 0\nb 3\n", r"val\.txt:2: class '3': not known"),

@@ -148,7 +148,7 @@ class TestNpz:
     @pytest.mark.parametrize(
         ("arrays", "told"),
         [
-            ({"pictures": grey(4)}, "no arrays of pictures and labels in it: pictures"),
+            ({"pictures": grey(4)}, "no arrays of images in it: pictures"),
             ({"images": grey(4), "labels": np.arange(5)}, "4 images and 5 labels"),
             ({"images": grey(4), "labels": np.arange(4) / 2}, r"labels: float64 of shape \(4,\)"),
             ({"images": grey(4), "labels": np.zeros((4, 2), int)}, r"labels: int64 of shape \(4, 2\)"),

@@ -79,7 +79,7 @@ class TestShards:
         assert reasons.pop("a.tar/0003.png") == "not a picture that Pillow can read"
         assert reasons.pop("a.tar/0004").startswith(".cls: ")
         assert reasons.pop("a.tar/0005").startswith(".json: ")
-        assert reasons.pop("a.tar/0006") == "no class: expected .cls or .json"
+        assert reasons.pop("a.tar/0006.png") == "no class: expected .cls or .json"
         assert reasons.pop("a.tar/lonely") == "no picture"
         assert reasons.pop("b.tar").startswith("not a whole tar file")
         assert reasons.pop("c.tar").startswith("not a whole tar file")
@@ -144,8 +144,8 @@ class TestShards:
         [
             ({}, "no .tar files in it"),
             ({"a.tar.gz": b"x"}, "no .tar files in it"),
-            ({"a.tar": b""}, "no picture with a class in its shards"),
-            ({"a.tar": b"x" * 2000}, "no picture with a class in its shards"),
+            ({"a.tar": b""}, "no image with a class in its shards"),
+            ({"a.tar": b"x" * 2000}, "no image with a class in its shards"),
         ],
     )
     def test_places_without_shards_are_refused(self, tmp_path, files, told):
