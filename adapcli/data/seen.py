@@ -41,7 +41,7 @@ def trained_on(checkpoint: str) -> Hashes:
     if "://" in checkpoint or not path.is_file():
         return np.empty(0, np.uint64)
     try:
-        found = np.load(path, allow_pickle=False)
+        found: Hashes = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise FileError(f"{path}: cannot be read: {error}", "remove it to go on without") from error
     if found.dtype != np.uint64 or found.ndim != 1:

@@ -266,7 +266,7 @@ class Recipe(Strict):
             split_by=self.split,
             parts=self.parts,
             classes=self.classes,
-            columns=self.columns,
+            columns={str(name): column for name, column in self.columns.items()},
             depth_scale=self.depth_scale,
         )
 
