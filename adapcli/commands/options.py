@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,34 @@ def flops_count(given: str | int) -> int:
     if not 1 <= value <= 1e30:
         raise typer.BadParameter(f"{text!r}: expected FLOPs: write 5e6, 5M or 1.5G")
     return int(value)
+
+
+def assignments(keys: tuple[str, ...], turned: bool = False) -> Callable[[str], dict[str, str]]:
+    """A parser for KEY=NAME,KEY=NAME with these keys; turned: as {NAME: KEY}, and keys may repeat."""
+
+    def parse(text: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for piece in text.split(","):
+            key, equals, name = (word.strip() for word in piece.partition("="))
+            if not (equals and name and key in keys) or (name if turned else key) in found:
+                raise typer.BadParameter(
+                    f"{text!r}: expected {'=NAME, '.join(keys)}=NAME, some of them, with commas between"
+                )
+            found |= {name: key} if turned else {key: name}
+        return found
+
+    return parse
+
+
+def data_options(
+    *, classes: Path | None = None, columns: dict[str, str] | None = None, parts: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Fields of a `DataSpec` for those of the options that are given. FileError for an unusable file."""
+    from adapcli.data.classes import read_classes
+
+    given: dict[str, Any] = {"columns": columns, "parts": parts}
+    given["classes"] = read_classes(classes) if classes is not None else None
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -104,6 +132,32 @@ Workers = Annotated[
     int, typer.Option("--workers", parser=whole(0, 256), metavar="N", help="Processes that read data ahead.")
 ]
 DATA_HELP = "digits, or PATH after folder:, npz:, webdataset: or hf:."
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="Which class each label is: a label per line in the model's order, or JSON {label: class}.",
+    ),
+]
+Columns = Annotated[
+    dict[str, str] | None,
+    typer.Option(
+        "--columns",
+        parser=assignments(("image", "label", "split")),
+        metavar="image=NAME,label=NAME",
+        help="Columns of a table or manifest.",
+    ),
+]
+Parts = Annotated[
+    dict[str, str] | None,
+    typer.Option(
+        "--parts",
+        parser=assignments(("train", "val", "test"), turned=True),
+        metavar="train=NAME,val=NAME,test=NAME",
+        help="Which folders, files or arrays are which part; others are left out.",
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option("--limit", parser=whole(1, 10**12), metavar="N", help="Use at most this many samples."),
