@@ -13,17 +13,21 @@ from adapcli.commands.options import (
     DATA_HELP,
     Batch,
     Checkpoint,
+    Classes,
+    Columns,
     Compile,
     Device,
     Dtype,
     Json,
     Limit,
     Overwrite,
+    Parts,
     Quiet,
     Resume,
     RunFolder,
     Threads,
     Workers,
+    data_options,
     whole,
 )
 from adapcli.commands.recalibrations import Place, brought, in_order, open_calibrated
@@ -40,8 +44,9 @@ if TYPE_CHECKING:
     from policies.table import OutcomeTable
 
 
-NEAR_CHANCE = 0.1
-"""Of the way from a constant answer to no error: an interval that ends below counts as near chance."""
+NEAR_CHANCE, LEAST_TO_JUDGE = 0.1, 100
+"""A checkpoint is near chance if its interval ends within this part of the way from a constant answer to no
+error; fewer test samples do not say."""
 
 
 class Numbers(tuple[int, ...]):
@@ -92,6 +97,9 @@ def sweep(
         str | None, typer.Option(metavar="NAME", help=DATA_HELP, show_default="the run's, or digits")
     ] = None,
     split: Split = None,
+    classes: Classes = None,
+    columns: Columns = None,
+    parts: Parts = None,
     tokens: Annotated[Numbers | None, Axis] = None,
     widths: Annotated[Numbers | None, Axis] = None,
     depths: Annotated[Numbers | None, Axis] = None,
@@ -137,6 +145,7 @@ def sweep(
         console, folder = Console(json=json, quiet=quiet, muted=not group.first), Run.open(run)
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
         options = {"split_by": split, "seed": seed}
+        options |= data_options(classes=classes, columns=columns, parts=parts)
         model, source, spec = open_inputs(console, folder, ckpt, data, resume=resume, **options)
         prepare(model, resolve(group.device(device)), threads=threads, compile=compile)
         space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
@@ -189,7 +198,7 @@ def _warn_near_chance(console: Console, table: "OutcomeTable") -> None:
     from policies.statistics import wilson
 
     test = table.rows("test")
-    if table.prediction is None or not table.labelled or not len(test):
+    if table.prediction is None or not table.labelled or len(test) < LEAST_TO_JUDGE:
         return
     counts = table.samples["target"].iloc[test].value_counts()
     chance, hits = float(counts.max()) / len(test), float(table.score[test, table.full].sum())

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapcli.commands.options import (
+    Classes,
+    Columns,
     Device,
     Json,
     Overwrite,
+    Parts,
     Quiet,
     Resume,
     RunFolder,
     Threads,
     Workers,
+    data_options,
     one_of,
     whole,
 )
@@ -58,6 +62,9 @@ def train(
     changes: Changes = None,
     data: TrainingData = None,
     split: Split = None,
+    classes: Classes = None,
+    columns: Columns = None,
+    parts: Parts = None,
     train_share: TrainShare = None,
     teacher: TeacherSource = None,
     depth_scale: DepthScale = None,
@@ -98,7 +105,8 @@ def train(
     from adapcli.training.run import train as run_training
 
     console, folder = Console(json=json, quiet=quiet, muted=not Launch.here().first), Run.open(run)
-    options = {"split_by": split, "depth_scale": depth_scale}
+    options: dict[str, Any] = {"split_by": split, "depth_scale": depth_scale}
+    options |= data_options(classes=classes, columns=columns, parts=parts)
     about = _data_fields(console, folder, data, options, use_run=recipe is None)
     about |= {} if train_share is None else {"train_share": train_share}
     chosen = chosen_recipe(recipe, changes or [], seed=seed, teacher=teacher, **about)
