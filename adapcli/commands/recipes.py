@@ -187,7 +187,8 @@ def _data_line(plan: "Plan") -> str:
     counts = ""
     if plan.counts is not None:
         counts = "; " + ", ".join(f"{split} {count:,}" for split, count in plan.counts.items())
-    return f"data {plan.data}: {classes}{plan.channels} channels{counts}"
+    channels = f"{plan.channels} channel" + "s" * (plan.channels > 1)
+    return f"data {plan.data}: {classes}{channels}{counts}"
 
 
 def _time(plan: "Plan") -> str:

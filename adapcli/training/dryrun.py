@@ -144,7 +144,10 @@ def measured_seconds(
     if batch < 1 or kind in ("ckpt", "timm", "hf"):
         return None
     small = recipe.model_copy(update={"batch": batch, "accumulate": 1, "compile": False})
-    model = start(recipe, source).model.to(device)
+    try:
+        model = start(recipe, source).model.to(device)
+    except (FileError, UnavailableError):  # a checkpoint to begin with that is not there is noted elsewhere
+        return None
     total = 0.0
     with tempfile.TemporaryDirectory() as folder, source.feed(small, model.preprocessing) as feed:
         for stage in recipe.stages:
