@@ -59,6 +59,7 @@ def test_the_command_names_the_folder_where_it_has_to(run, monkeypatch):
     with pytest.raises(FileError) as caught:
         Run.open().require("table")
     assert caught.value.hint == "run `adap sweep` first"
+    assert Run.open("adap-run").command("sweep") == "adap sweep --run adap-run"
 
 
 def test_an_interrupted_piece_is_told_from_a_missing_one(run):

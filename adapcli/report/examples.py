@@ -94,7 +94,6 @@ def reopened(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
 def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
     """The test split as the sweep opened it."""
     from adapcli.data.dataset import open_dataset
-    from adapcli.data.spec import DataSpec
     from adapcli.model.preprocessing import Preprocessing
 
     meta = findings.table.meta
@@ -103,7 +102,7 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
         raise OtherDataError("the table does not say what data it was made from")
     preprocessing = Preprocessing.from_dict(stored, len(stored.get("mean", ())))
     data = open_dataset(
-        DataSpec.from_dict(facts),
+        findings.run.reopened(facts),
         split="test",
         preprocessing=preprocessing,
         limit=(facts.get("limits") or {}).get("test"),

@@ -287,7 +287,15 @@ def test_the_scale_of_depths_is_the_recipes(folder: Path):
     assert source.fingerprint != usual.fingerprint
 
 
-def test_a_folder_without_a_part_to_train_on_is_refused(tmp_path: Path, folder: Path):
+def test_a_folder_without_a_part_to_train_on_gives_a_share(tmp_path: Path, folder: Path):
     (folder / "images/train").rename(tmp_path / "elsewhere")
-    with pytest.raises(FileError, match="nothing to train on"):
-        open_source(from_folder("segmentation", folder))
+    source = open_source(from_folder("segmentation", folder))
+    assert source.data.train_share == 0.5
+    others = open_dataset(
+        source.data,
+        split="fit",
+        preprocessing=source.preprocessing(16, 3),
+        task="segmentation",
+        class_names=source.class_names,
+    )
+    assert not set(source.keys()) & set(others.keys)

@@ -1,5 +1,6 @@
 """Pictures for training: every one once an epoch, batches by number, damaged files skipped and counted."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,11 +109,12 @@ def test_channels_are_the_pictures_own(tmp_path: Path, mode: str, channels: int)
     assert Pictures(DataSpec(name=f"folder:{tmp_path}")).channels == channels
 
 
-def test_a_folder_without_training_pictures_is_refused(tmp_path: Path):
+def test_a_folder_without_training_images_gives_a_share(tmp_path: Path):
     made(tmp_path)
-    (tmp_path / "train").rename(tmp_path / "other")
-    with pytest.raises(FileError, match="no folder 'train' in it"):
-        open_source(recipe(tmp_path))
+    shutil.rmtree(tmp_path / "train")
+    source = open_source(recipe(tmp_path))
+    assert source.data.train_share == 0.5
+    assert 0 < source.samples < sum(source.counts().values())
 
 
 def test_training_on_a_folder_learns_its_classes(tmp_path: Path):

@@ -38,7 +38,9 @@ def test_the_whole_recipe_is_printed_as_a_file_that_is_one(adap, tmp_path):
 def test_a_plan_shows_each_stage_and_makes_nothing(adap, tmp_path):
     code, out, err = adap("--dry-run", "--set", "batch=4")
     assert code == 0
-    assert out.splitlines()[0] == "digits-quick: 88,699 parameters, 88,699 of them trained"
+    assert out.splitlines()[0].startswith("data digits: 10 classes (0, 1, 2, 3, 4, ...), 1 channel")
+    assert out.splitlines()[1] == "digits-quick: 88,699 parameters, 88,699 of them trained"
+    assert "time: about" in out
     assert "all axes   1400  tokens depth width" in out
     assert "4 x 8 x 48" in out
     assert "2,000 steps, 8,000 samples" in out
@@ -50,6 +52,8 @@ def test_a_plan_as_json(adap):
     code, out, err = adap("--dry-run", "--json", "--quiet", "--set", "batch=4", "--data", "folder:/none here")
     found = json.loads(out)
     assert (code, err, found["schema_version"]) == (0, "", 1)
+    assert found["recipe"]["name"] == "images-quick"
+    assert (found["data"], found["seconds"]) == (None, None)
     assert found["notes"][0].startswith("data: /none here: no such folder")
     assert found["peak_bytes"] > found["weight_bytes"] + found["optimiser_bytes"]
     assert [stage["name"] for stage in found["stages"]] == ["full", "all axes"]

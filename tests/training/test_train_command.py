@@ -87,10 +87,10 @@ def test_a_recipe_becomes_a_checkpoint_and_the_next_command(adap, write, tmp_pat
     code, out, err = adap("--recipe", write())
     assert code == 0, err
     assert out.splitlines()[0] == "40 test scenes"
-    assert "next: adap sweep --ckpt adap-run/train/model.pt" in err
+    assert err.splitlines()[-1] == "next: adap sweep"
     assert adapcli.load(tmp_path / "adap-run/train/model.pt").config.embed_dim == 16
     known = json.loads((tmp_path / "adap-run/run.json").read_text())
-    assert (known["recipe"], known["seed"], known["trained"]) == ("tiny", 0, "adap-run/train/model.pt")
+    assert (known["recipe"], known["seed"], known["trained"]) == ("tiny", 0, "train/model.pt")
     assert logged_steps(tmp_path) == [1, 2, 3, 4, 4]
 
 
