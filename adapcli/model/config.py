@@ -198,8 +198,9 @@ class ModelConfig(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON. What is newer than the format is left out where it says nothing."""
         silent = {"block_widths"} if self.block_widths is None else set()
-        if self.decoder == "linear":
-            silent |= {"decoder", "decoder_dim", "decoder_stages"}
+        newer = ("decoder", "decoder_dim", "decoder_stages")
+        if all(getattr(self, name) == type(self).model_fields[name].default for name in newer):
+            silent |= set(newer)
         return self.model_dump(mode="json", exclude=silent)
 
     @classmethod

@@ -135,7 +135,7 @@ def put_text(name, text):
         (put_zip("policy.safetensors"), "policy.safetensors"),
         (put_pickle("policy.safetensors"), "policy.safetensors"),
         (lambda policy, mark: (policy / "policy.safetensors").unlink(), "policy.safetensors"),
-        (change_json(kind="sb3"), "kind 'sb3' is not known"),
+        (change_json(kind="other"), "kind 'other' is not known"),
         (change_json(schema_version=99), "99"),
     ],
 )

@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapcli.errors import FileError
@@ -209,6 +209,7 @@ json_like = st.recursive(
 
 
 @given(st.sampled_from(sorted(ModelConfig.model_fields)), json_like)
+@example("decoder_dim", 1)
 def test_any_value_gives_a_config_or_a_file_error(key, value):
     for read, complete in ((ModelConfig.from_dict, OWN), (ModelConfig.from_published, PUBLISHED)):
         with suppress(FileError):
