@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -59,7 +59,7 @@ class Console:
 
     def error(self, message: str, hint: str = "") -> None:
         """Why the command failed, and what to do next, on stderr."""
-        if sys.stdout is not None:
+        with suppress(OSError):  # the error is what matters
             sys.stdout.flush()
         _labelled("error", message)
         if hint:
@@ -92,7 +92,7 @@ class Console:
         """Progress of one job on stderr: a bar with ETA on a terminal, else a line every 30 s."""
         if self.quiet:
             yield lambda done, total, note="": None
-        elif sys.stderr is not None and sys.stderr.isatty():
+        elif sys.stderr.isatty():
             with _bar(label) as bar:
                 yield bar
         else:
@@ -179,18 +179,79 @@ def plain(value: Any) -> Any:
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str) -> None:
+    """Draw a table as wide as the terminal: nothing is cut.
+
+    Too wide, it is set closer and cells fold at spaces; where even words do not fit, each row becomes a block
+    of lines, one per column.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console as RichConsole
     from rich.table import Table
     from rich.text import Text
 
+    console = RichConsole()
+    cells = [[_cell(value) for value in row] for row in rows]
+    heads = [printable(column) for column in columns]
+    fits = _width_of(heads, cells) + 3 * len(heads) + 1 <= console.width
+    widths = None if fits else _folded_widths(heads, cells, console.width - 2 * (len(heads) - 1))
+    if not fits and widths is None:
+        _print_blocks(heads, cells, title)
+        return
     table = Table(box=SIMPLE_HEAD, title=Text(printable(title)) if title else None, title_justify="left")
-    for index, column in enumerate(columns):
+    if widths:
+        table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
+    for index, head in enumerate(heads):
         right = all(_is_number(row[index]) for row in rows)
-        table.add_column(Text(printable(column)), justify="right" if right else "left")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    RichConsole().print(table)
+        width = widths[index] if widths else None
+        table.add_column(
+            Text(head), justify="right" if right else "left", overflow="fold", width=width, no_wrap=fits
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def _width_of(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(_columns, column)) for column in zip(heads, *cells, strict=True))
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a line takes; some letters take two."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _folded_widths(heads: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """Widths of columns folded at spaces that sum up to `room` at most; None if words do not fit.
+
+    As many columns as possible stay unfolded. Words that are longer than half of a table of two or three
+    columns, such as paths, are broken.
+    """
+    columns = list(zip(heads, *cells, strict=True))
+    longest = room // 2 if len(heads) <= 3 else room
+    words = [max((_columns(w) for text in column for w in text.split()), default=1) for column in columns]
+    widths = [max(1, min(width, longest)) for width in words]
+    left = room - sum(widths)
+    if left < 0:
+        return None
+    missing = [max(map(_columns, column)) - width for column, width in zip(columns, widths, strict=True)]
+    for index in sorted(range(len(widths)), key=lambda index: missing[index]):
+        added = min(left, max(0, missing[index]))
+        widths[index] += added
+        left -= added
+    return widths
+
+
+def _print_blocks(heads: Sequence[str], cells: Sequence[Sequence[str]], title: str) -> None:
+    labels = 1 if heads[0] else 2  # a first column without a name holds marks
+    width = max(map(len, heads[labels:]), default=0)
+    if title:
+        print(printable(title))
+    for row in cells:
+        print("\n" + " ".join(filter(None, row[:labels])))
+        for head, value in zip(heads[labels:], row[labels:], strict=True):
+            print(f"  {head.ljust(width)}  {value}")
 
 
 def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:
@@ -218,16 +279,27 @@ def _is_number(value: object) -> bool:
 
 
 def _labelled(label: str, text: str) -> None:
-    if sys.stderr is not None:
-        start = f"\x1b[{COLOURS[label]}m{label}:\x1b[0m" if _coloured(sys.stderr) else f"{label}:"
-        _talk(f"{start} {printable(text.replace(chr(10), ' '))}")
+    start = f"\x1b[{COLOURS[label]}m{label}:\x1b[0m" if _coloured(sys.stderr) else f"{label}:"
+    _talk(f"{start} {printable(text.replace(chr(10), ' '))}")
 
 
 def _talk(line: str) -> None:
-    """A line on stderr; nothing where that is closed: print would turn to stdout."""
-    if sys.stderr is not None:
+    """A line on stderr. Where that is full, or a terminal that is gone, the work goes on without."""
+    try:
         # print, not a console of rich: while a bar is shown, it puts what is printed above itself.
         print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Point a stream that can no longer be written at nothing, so that Python's last flush does not fail."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _coloured(stream: TextIO) -> bool:

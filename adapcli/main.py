@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from errno import EMFILE
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,8 @@ from typing import Annotated
 import typer
 
 from adapcli import __version__
-from adapcli.console import Console
-from adapcli.distributed.launch import ElsewhereError, Launch, LostError
+from adapcli.console import Console, discard
+from adapcli.distributed.launch import ElsewhereError, Launch, LostError, launched, leftovers, speaks
 from adapcli.errors import INTERRUPTED, TERMINATED, AdapError, UsageError
 
 COMMANDS = (
@@ -32,6 +33,9 @@ COMMANDS = (
     "demo",
     "doctor",
 )
+
+GROUPS = ("data",)
+"""Groups of commands: `adap data inspect`."""
 
 SEVERAL = ("train", "sweep")
 """The commands that torchrun may start in several processes."""
@@ -71,6 +75,9 @@ for _name in COMMANDS:
     _file = _name.replace("-", "_")
     app.command(_name)(getattr(import_module(f"adapcli.commands.{_file}"), _file))
 
+for _name in GROUPS:
+    app.add_typer(import_module(f"adapcli.commands.{_name}").app, name=_name)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: this process's); returns the exit code, never raises."""
@@ -78,11 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     try:
         code = _run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        _discard_stdout()
+    except BrokenPipeError:  # whoever read the output has left: not worth a word
+        discard(sys.stdout)
+        return 1
+    except OSError as error:
+        discard(sys.stdout)
+        Console().error(f"cannot write to the standard output: {error.strerror}")
         return 1
 
 
@@ -90,9 +100,11 @@ def _run(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         _refuse_several(arguments)
+        if _command(arguments) in SEVERAL and (found := leftovers()):
+            console.warn(f"not started by torchrun: {', '.join(found)} in the environment is ignored")
         code = app(args=list(arguments), prog_name=_program(), standalone_mode=False) or 0
     except (AdapError, typer.TyperException, typer.Abort) as error:
-        if isinstance(error, ElsewhereError | LostError) or _speaks():
+        if isinstance(error, ElsewhereError | LostError) or speaks():
             console.error(*_known(error))
         return getattr(error, "exit_code", 1)
     except SystemExit as stop:
@@ -106,19 +118,14 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         console.error(*_unknown(error))
         return 1
-    if code in (INTERRUPTED, TERMINATED) and _speaks():
+    if code in (INTERRUPTED, TERMINATED) and speaks():
         console.error("interrupted" if code == INTERRUPTED else "terminated", _again(arguments))
     return code
 
 
-def _speaks() -> bool:
-    """Whether this process tells what all processes of a machine meet alike."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def _refuse_several(arguments: Sequence[str]) -> None:
-    name, launched = _command(arguments), "TORCHELASTIC_RUN_ID" in os.environ
-    if launched and name in COMMANDS and name not in SEVERAL and Launch.here().size > 1:
+    name = _command(arguments)
+    if launched() and name in (*COMMANDS, *GROUPS) and name not in SEVERAL and Launch.here().size > 1:
         raise UsageError(f"adap {name} is the work of one process", "start it without torchrun")
 
 
@@ -140,7 +147,8 @@ def _unknown(error: Exception) -> tuple[str, str]:
     if isinstance(error, ImportError):
         return f"{kind}: {text}", "a package is missing or broken; install adap again"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'system'}: {error.strerror}", ""
+        hint = "`ulimit -n` shows how many files a process may hold open" if error.errno == EMFILE else ""
+        return f"{error.filename or 'system'}: {error.strerror}", hint
     return f"{kind}: {text}", "this is a defect of adap; ADAP_DEBUG=1 shows where it happened"
 
 
@@ -167,20 +175,21 @@ def _resumable(words: Sequence[str]) -> bool:
 
 
 def _program() -> str:
-    size = os.environ.get("WORLD_SIZE", "1")
-    if "TORCHELASTIC_RUN_ID" in os.environ and size != "1":
+    if launched():
         # Without the dashes torchrun takes --run for a beginning of its own --run-path.
-        return f"torchrun --nproc-per-node {size} -m -- adapcli"
+        return f"torchrun --nproc-per-node {os.environ['WORLD_SIZE']} -m -- adapcli"
     return "adap" if Path(sys.argv[0]).name == "adap" else "python -m adapcli"
 
 
 def _prepare_streams() -> None:
-    """File names need not be text: never die printing one."""
+    """Streams that accept any text, also where the shell closed them (`>&-`).
+
+    A closed one becomes the null device, under the same number: the next file that is opened would otherwise
+    get it, and whatever a library prints would go into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_stdout() -> None:
-    """The reader left: point stdout at nothing, so that Python's last flush has nowhere to fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text

@@ -20,6 +20,7 @@ from policies.errors import AdapError, FileError, UsageError
 from policies.files import read_json, write_json
 from policies.grid import Grid, kept_recalibration
 from policies.objective import Choice, Objective
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 from policies.table.recalibration import Recalibration
 
@@ -135,6 +136,8 @@ class Trained:
     the policy's whole trade-off. certificate: of what is guaranteed, see policies.guarantee; JSON values.
     target: what counted as the score, "score" or "same-answer"; of the latter, score is the agreement.
     """
+
+    __repr__ = short_repr
 
     policy: StoredPolicy
     objective: Objective

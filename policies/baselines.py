@@ -19,6 +19,7 @@ from policies.base import (
 from policies.errors import UsageError
 from policies.grid import Grid
 from policies.objective import Objective
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 MIXTURE_STEPS = 20
@@ -27,6 +28,8 @@ MIXTURE_STEPS = 20
 @dataclass(frozen=True)
 class Static:
     """The same configuration for every sample."""
+
+    __repr__ = short_repr
 
     grid: Grid
     configuration: int
@@ -69,6 +72,8 @@ class RandomMixture:
 
     The draw depends on the seed and the row alone, so that it is the same in every batch.
     """
+
+    __repr__ = short_repr
 
     grid: Grid
     probabilities: tuple[float, ...]

@@ -3,8 +3,10 @@
 The environment (training) and the kept policy (use) share these, so that both see the same numbers.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -80,6 +82,14 @@ class Prices:
         least, most = np.clip([slopes.min() / 4, slopes.max()], *PRICE_LIMITS)
         return cls(float(least), float(max(most, least * 2)))
 
+    @classmethod
+    def restore(cls, ends: Any) -> "Prices | None":
+        """From JSON, the two ends or null. TypeError, ValueError or UsageError."""
+        if ends is None:
+            return None
+        low, high = map(float, ends)
+        return cls(low, high)
+
     def reaching(self, lambda_: float) -> "Prices":
         """The range widened to hold `lambda_`, within what makes sense (0 counts as the low end)."""
         wanted = float(np.clip(lambda_, *PRICE_LIMITS)) if lambda_ > 0 else self.low
@@ -98,6 +108,27 @@ class Prices:
         inside = np.log(np.clip(lambda_, self.low, self.high) / self.low) / np.log(self.high / self.low)
         distance = np.abs(inside[:, None] * (PRICE_NODES - 1) - np.arange(PRICE_NODES))
         return np.asarray(PRICE_HEIGHT * np.maximum(0.0, 1.0 - distance), dtype=np.float32)
+
+
+def price_or_range(lambda_: Any) -> float | Prices:
+    """A price of 0 or more, or a range of prices from two numbers in a tuple, a list or an array.
+
+    JSON and YAML know no tuples, so every sequence of two counts. UsageError for anything else.
+    """
+    if isinstance(lambda_, Prices):
+        return lambda_
+    given = lambda_.tolist() if isinstance(lambda_, np.ndarray) else lambda_
+    ranged = isinstance(given, tuple | list)
+    numbers = list(given) if ranged else [given]
+    if (ranged and len(numbers) != 2) or any(
+        type(one) is bool or not isinstance(one, Real) for one in numbers
+    ):
+        raise UsageError(f"lambda {lambda_!r}: expected a price, or a range of two", "such as [0.02, 0.5]")
+    if ranged:
+        return Prices(float(numbers[0]), float(numbers[1]))
+    if not (math.isfinite(numbers[0]) and numbers[0] >= 0):
+        raise UsageError(f"lambda {lambda_}: expected a finite price, 0 or more")
+    return float(numbers[0])
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,12 @@ class FileError(AdapError):
     exit_code = 3
 
 
+class BusyError(AdapError):
+    """Another process is writing the same result."""
+
+    exit_code = 6
+
+
 class UnavailableError(AdapError):
     """An optional package, a device or a network place is not there."""
 

@@ -17,6 +17,7 @@ from policies import pareto
 from policies.base import Decision, FloatArray, IntArray, Policy, StoredPolicy, measure, split_rows
 from policies.baselines import HindsightOracle, SameAnswerOracle
 from policies.objective import Objective
+from policies.shown import short_repr
 from policies.statistics import Interval, mean_interval, normal_interval, paired_bootstrap
 from policies.table import OutcomeTable
 
@@ -39,6 +40,8 @@ class Evaluation:
     shares: how often each configuration was chosen, (C,). overhead_flops: mean cost beyond the chosen
     configurations' own, of which feature_flops and policy_flops are known beforehand.
     """
+
+    __repr__ = short_repr
 
     name: str
     split: str

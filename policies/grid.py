@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from policies.errors import FileError, UsageError
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 from policies.table.recalibration import FINGERPRINT, Recalibration, load
 from policies.table.schema import id_columns
@@ -27,6 +28,8 @@ class Grid:
     with which their outcomes were made from logits, and must be where the policy is used; its digest is among
     the fingerprints.
     """
+
+    __repr__ = short_repr
 
     columns: tuple[str, ...]
     configurations: tuple[tuple[str | int | float, ...], ...]

@@ -6,12 +6,13 @@ stop or to go on, and to which configuration. Both work on plain arrays, so that
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from policies.grid import Grid
+if TYPE_CHECKING:
+    from policies.grid import Grid
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -24,7 +25,8 @@ class Looks:
 
     signal_names: S names. at (n,): the position in the grid that was just read out; signals (n, S) float32:
     what that readout says about itself; cost_flops (n,): spent so far. before (n,), signals_before (n, S):
-    the readout that this path made before, -1 and NaN where this is the first.
+    the readout that this path made before, -1 and NaN where this is the first. count (n,): readouts that this
+    path made, this one included.
     """
 
     signal_names: tuple[str, ...]
@@ -33,6 +35,7 @@ class Looks:
     cost_flops: FloatArray
     before: IntArray
     signals_before: Singles
+    count: IntArray
 
     @classmethod
     def first(
@@ -42,13 +45,14 @@ class Looks:
         values = np.asarray(signals, dtype=np.float32)
         nowhere, unseen = np.full(len(values), -1), np.full_like(values, np.nan)
         here = np.full(len(values), at)
-        return cls(tuple(signal_names), here, values, np.asarray(cost_flops, np.float64), nowhere, unseen)
+        cost, count = np.asarray(cost_flops, np.float64), np.ones(len(values), np.int64)
+        return cls(tuple(signal_names), here, values, cost, nowhere, unseen, count)
 
     def then(self, at: int, signals: npt.NDArray[Any], cost_flops: npt.NDArray[Any]) -> Self:
         """The same samples after their next readout, at position `at`."""
         values, here = np.asarray(signals, dtype=np.float32), np.full(len(self.at), at)
         cost = np.asarray(cost_flops, np.float64)
-        return type(self)(self.signal_names, here, values, cost, self.at, self.signals)
+        return type(self)(self.signal_names, here, values, cost, self.at, self.signals, self.count + 1)
 
     def take(self, rows: npt.NDArray[Any]) -> Self:
         """Some of the samples, in the order of `rows` (m,)."""
@@ -59,12 +63,13 @@ class Looks:
             self.cost_flops[rows],
             self.before[rows],
             self.signals_before[rows],
+            self.count[rows],
         )
 
     @classmethod
     def join(cls, parts: "Sequence[Looks]") -> "Looks":
         """The samples of all parts, in order; at least one part."""
-        columns = ("at", "signals", "cost_flops", "before", "signals_before")
+        columns = ("at", "signals", "cost_flops", "before", "signals_before", "count")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
         return Looks(parts[0].signal_names, **joined)
 
@@ -93,7 +98,7 @@ class Stopper(Protocol):
     """Decides after each readout. Each sample on its own: neighbours never change a verdict."""
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> "Grid":
         """The configurations it was made for."""
 
     @property
@@ -115,7 +120,7 @@ class Chooser(Protocol):
     """Decides before the model runs. Each sample on its own."""
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> "Grid":
         """The configurations it was made for."""
 
     @property

@@ -18,7 +18,7 @@ from policies.base import Progress, StoredPolicy, Trained
 from policies.baselines import RandomMixture, Static, train_random, train_static
 from policies.errors import FileError, UsageError
 from policies.objective import Objective
-from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, train_anytime, train_reinforce
+from policies.rl import ALGORITHMS, MixerPolicy, NetworkPolicy, from_sb3, train_anytime, train_reinforce
 from policies.rl import train as train_by_reinforcement
 from policies.supervised import ALGORITHMS as FULL_FEEDBACK
 from policies.supervised import Priced, train_knn, train_linear, train_supervised
@@ -27,6 +27,17 @@ from policies.threshold import Threshold, train_threshold
 
 if TYPE_CHECKING:
     from policies.guarantee import Promise
+
+__all__ = [
+    "default_name",
+    "did_you_mean",
+    "from_sb3",
+    "load",
+    "names",
+    "options",
+    "save",
+    "train",
+]
 
 Trainer = Callable[..., Trained]
 
@@ -51,7 +62,7 @@ _KINDS: dict[str, type[StoredPolicy]] = {
     "path": StatePath,
     **dict.fromkeys(FULL_FEEDBACK, Priced),
     "reinforce": MixerPolicy,
-    **dict.fromkeys(ALGORITHMS, NetworkPolicy),
+    **dict.fromkeys((*ALGORITHMS, "sb3"), NetworkPolicy),
     **dict.fromkeys(ANYTIME_KINDS, AnytimeNetwork),
 }
 ENVIRONMENTS: dict[str, Trainer] = {"configure": train_by_reinforcement, "anytime": train_anytime}
@@ -90,9 +101,9 @@ def train(
     see `options`; one that is None is left at its default.
 
     target: what counts as the score, whatever the algorithm: "score" (the default), or "same-answer" (the
-    default, and all there is, for a table without labels), the agreement with the full configuration. Then no label is read, max_drop is the share of answers that may
-    differ from the full configuration's (and the objective of the result says so), and lambda_ the price of a
-    full run in such answers.
+    default, and all there is, for a table without labels), the agreement with the full configuration. Then
+    no label is read, max_drop is the share of answers that may differ from the full configuration's (and the
+    objective of the result says so), and lambda_ the price of a full run in such answers.
     env: what ppo, a2c and dqn learn in, "configure" (choose before looking, the default) or "anytime" (look,
     go on or stop).
     promise: in place of a target, what the chosen policy must keep with confidence; the calibration split
@@ -149,6 +160,26 @@ def _aimed(trained: Trained, target: Target) -> Trained:
     certain = most is None or trained.certificate is not None
     objective = trained.objective if certain else Objective(same_answer=most)
     return replace(trained, target=target, objective=objective)
+
+
+def save(
+    policy: StoredPolicy, folder: str | Path, *, table: OutcomeTable | None = None, overwrite: bool = False
+) -> None:
+    """Write a policy into `folder`; RUN/policies/NAME is where the commands find it as NAME.
+
+    table: what it was made from; with it the folder also records what the policy was fitted on, against which
+    `adap evaluate-policy` reports drift. UsageError if a policy is there already and `overwrite` is not set.
+    """
+    folder = Path(folder)
+    if table is not None:
+        policy.grid.require(table, policy.name)
+    base.save(policy, folder, overwrite=overwrite)
+    for outdated in ("evaluation.json", "choices.csv", "curve.csv", "reference.json"):
+        (folder / outdated).unlink(missing_ok=True)
+    if table is not None:
+        from policies.transfer import Reference
+
+        Reference.of(policy, table).save(folder)
 
 
 def load(path: str | Path, table: OutcomeTable | None = None) -> StoredPolicy:

@@ -17,6 +17,7 @@ from policies.errors import FileError, UsageError
 from policies.grid import Grid
 from policies.live import Looks, Verdict
 from policies.objective import Objective
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 from policies.table.schema import id_columns
 
@@ -35,6 +36,8 @@ class Threshold:
     The last configuration's answer stands whatever its signal. Cost: the first configuration, plus every
     increment taken, each with its readout. A chain of one is a static choice.
     """
+
+    __repr__ = short_repr
 
     grid: Grid
     chain: Chain

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from adapcli import __version__
 from adapcli.commands import options
@@ -118,6 +119,22 @@ def test_the_list_of_heavy_modules_would_be_noticed():
     assert ended.stdout == "['numpy']\n"
 
 
+def test_predict_imports_what_a_running_model_needs_alone(tmp_path):
+    """No compiler, tables or figures: `experiments/benchmarks/startup.py` tells what that saves."""
+    Image.new("L", (32, 32), 90).save(tmp_path / "a.png")
+    needless = [name for name in HEAVY if name not in ("torch", "numpy", "rich")]
+    needless += ["torch._dynamo", "torch._inductor", "sympy", "scipy"]
+    code = (
+        "import sys; from adapcli.main import main\n"
+        f"assert main(['predict', 'a.png', '--quiet']) == 0\n"
+        f"print([m for m in {needless} if m in sys.modules], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, env=environment(), text=True, cwd=tmp_path)
+    assert ended.stderr == "[]\n"
+    assert ended.stdout.startswith("path,class,")
+
+
 def test_alone_shows_help_and_is_a_usage_error():
     ended = adap()
     assert ended.returncode == 2
@@ -164,15 +181,23 @@ def test_doctor_tells_one_object_with_json():
     assert facts["devices"][0]["threads"] >= 1
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "0,7", "70", "1.01", "", "x"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "0,7", "70", "1.01", "", "x", "%", "101%", "7%%"])
 def test_a_fraction_is_in_zero_to_one(text):
     with pytest.raises(typer.BadParameter, match=r"a fraction in \(0, 1\]: write 0.7"):
         options.fraction(text)
 
 
-@pytest.mark.parametrize(("text", "value"), [("0.7", 0.7), ("1", 1.0), (".5", 0.5), ("1e-3", 0.001)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.7", 0.7), ("1", 1.0), (".5", 0.5), ("1e-3", 0.001), ("70%", 0.7), ("0.7 %", 0.007), ("100%", 1.0)],
+)
 def test_a_fraction_is_read(text, value):
     assert options.fraction(text) == value
+
+
+def test_a_percentage_without_its_sign_is_shown_both_spellings():
+    with pytest.raises(typer.BadParameter, match=r"write 0\.3 or 30%"):
+        options.fraction("30")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "9", "1.5", "", "x", "1e3", "9" * 400, "٣"])

@@ -1,6 +1,7 @@
 """The output object: what goes where, and that nothing in a text is ever obeyed."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,3 +129,77 @@ def test_on_a_terminal_a_table_is_drawn_and_still_shows_every_cell(monkeypatch, 
     Console().table(["what", "found"], [["[red]name", 12], ["b", None]], title="things")
     shown = capsys.readouterr().out
     assert all(cell in shown for cell in ("things", "what", "found", "[red]name", "12", "-"))
+
+
+WIDE = (
+    [
+        "policy",
+        "accuracy %",
+        "95 % interval",
+        "cost",
+        "of full",
+        "saves: vs full",
+        "vs static",
+        "seeds",
+        "time",
+    ],
+    [
+        ["threshold", 84.0, "75.58 .. 89.90", "1.051 MFLOPs", 0.128, "87.2 %", "-17.7 %", 1, "0:12"],
+        [
+            "same-answer oracle (not achievable)",
+            85.0,
+            "76.72 .. 90.69",
+            "539.4 kFLOPs",
+            None,
+            "",
+            "x",
+            3,
+            "0:01",
+        ],
+    ],
+)
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """What a table looks like on a terminal of so many columns, without colours."""
+
+    def show(columns, *table, **options):
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        Console().table(*table, **options)
+        return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+    return show
+
+
+@pytest.mark.parametrize("columns", [20, 60, 80, 100, 200])
+def test_no_word_of_a_table_is_cut_on_a_narrow_terminal(columns, terminal):
+    heads, rows = WIDE
+    shown = terminal(columns, heads, rows, title="title")
+    words = {
+        word for cell in [*heads[1:], *rows[0], *rows[1]] for word in str(cell).split() if cell is not None
+    }
+    assert words - {"84.0", "85.0"} <= set(shown.split())
+    assert "…" not in shown
+    if columns >= 60:
+        assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_a_table_that_fits_has_one_line_per_row(terminal):
+    (line,) = [line for line in terminal(150, *WIDE).splitlines() if "threshold" in line]
+    assert "75.58 .. 89.90" in line
+    assert "1.051 MFLOPs" in line
+
+
+def test_where_not_even_words_fit_each_row_is_a_block(terminal):
+    shown = terminal(30, ["", *WIDE[0]], [["*", *row] for row in WIDE[1]])
+    assert shown.startswith("\n* threshold\n  accuracy %      84\n  95 % interval   75.58 .. 89.90\n")
+    assert "\n\n* same-answer oracle (not achievable)\n" in shown
+
+
+def test_a_path_in_a_narrow_table_is_broken_and_whole(terminal):
+    path = "/a/" + "long/" * 12 + "m.pt"
+    shown = terminal(40, ["what", "found"], [["checkpoint", path], ["x", 1]])
+    assert path in "".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 40

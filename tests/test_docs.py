@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapcli.main import COMMANDS, main
+import adapcli
+from adapcli.main import COMMANDS, GROUPS, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -24,8 +26,9 @@ def test_commands_and_their_options_exist(line, capsys):
     command, *words = shlex.split(line)[1:]
     if command.startswith("-"):
         return
-    assert command in COMMANDS
-    assert main([command, "--help"]) == 0
+    assert command in (*COMMANDS, *GROUPS)
+    inner = [words[0]] if command in GROUPS else []
+    assert main([command, *inner, "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(word.partition("=")[0] in shown for word in words if word.startswith("--"))
 
@@ -53,7 +56,7 @@ def python_blocks() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("block", "name"), [(1, "model"), (2, "preference")])
+@pytest.mark.parametrize(("block", "name"), [(2, "model"), (3, "preference")])
 def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, name):
     """Stable-Baselines3, and a loop of one's own: afterwards episodes earn more than at random."""
     import gymnasium
@@ -73,7 +76,7 @@ def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, nam
     def learned(seen, told):
         if name == "preference":
             return shown["preference"][told["configuration"], int(seen[0] > 0)].argmax()
-        price = shown["env"]._task.prices.code(np.array([0.1]))[0]
+        price = shown["env"].task.prices.code(np.array([0.1]))[0]
         return shown["model"].predict(np.r_[seen, price], deterministic=True)[0]
 
     def earned(choose):
@@ -89,6 +92,17 @@ def test_the_training_shown_learns(make_table, tmp_path, monkeypatch, block, nam
     assert earned(learned) > earned(lambda *_: rng.integers(env.action_space.n)) + 0.05
 
 
+def test_the_model_brought_in_as_shown_is_a_policy_of_the_run(make_table, tmp_path, monkeypatch, capsys):
+    make_table(200).save(tmp_path / "adap-run/table")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "policies/GYM.md").read_text("utf-8")
+    code = re.findall(r"```python\n(.*?)```", page, re.S)[1]
+    assert len(code.splitlines()) <= 15
+    exec(compile(code.replace("60_000", "32_768"), "GYM.md", "exec"), {})
+    assert main(["evaluate-policy", "--policy", "mine", "--json"]) == 0
+    assert '"name": "sb3-ppo"' in capsys.readouterr().out
+
+
 def test_the_python_shown_runs(make_table, tmp_path, monkeypatch):
     make_table(20).save(tmp_path / "adap-run/table")
     monkeypatch.chdir(tmp_path)
@@ -97,6 +111,19 @@ def test_the_python_shown_runs(make_table, tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), shown)
     assert shown["out"].depth.shape == (4,)
     assert shown["table"].n_samples == 20
+
+
+@pytest.mark.slow
+def test_the_jobs_shown_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("adapcli.report.build._write_figure", lambda drawing, folder: "")
+    shutil.copy(adapcli.packaged(), "m.pt")
+    shown = {}
+    exec(compile(python_blocks()[1], "README.md", "exec"), shown)
+    assert 190 < shown["table"].n_samples <= 200
+    assert shown["found"].choice.cost_fraction <= 0.7
+    assert {row.kind for row in shown["rows"]} == {"direct", "static"}
+    assert (tmp_path / "R/report/index.html").is_file()
 
 
 def test_contributing_stays_short():

@@ -132,21 +132,24 @@ def test_another_objective_is_not_resumed(adap):
     assert "'max_drop': 0.01} there" in err
 
 
-def test_policies_of_others_are_not_replaced(run, adap):
+def test_policies_trained_alone_stay_beside_the_field(run, adap):
     assert adap("--algo", "threshold", "--lambda", 50, "--quiet")[0] == 0
     before = (run / "policies" / "threshold" / "policy.json").read_bytes()
     code, _, err = adap("--algo", "all")
-    assert code == 2
-    assert "policies/threshold holds results already" in err
-    assert not (run / "field").exists()
-    shutil.move(run / "policies" / "threshold", run / "aside")
-    assert adap("--algo", "all", "--quiet")[0] == 0
-    shutil.rmtree(run / "policies" / "threshold")
-    shutil.move(run / "aside", run / "policies" / "threshold")
+    assert code == 0
+    assert "policy threshold was trained alone and stays; the one compared here is all-threshold" in err
+    assert (run / "policies" / "threshold" / "policy.json").read_bytes() == before
+    member = run / "field" / "members" / "threshold" / "seed-0" / "policy.json"
+    assert (run / "policies" / "all-threshold" / "policy.json").read_bytes() == member.read_bytes()
+    assert adap("--algo", "all", "--resume")[0] == 0
+    assert (run / "policies" / "threshold" / "policy.json").read_bytes() == before
+    shutil.copytree(run / "policies" / "threshold", run / "policies" / "all-threshold", dirs_exist_ok=True)
     code, _, err = adap("--algo", "all", "--resume")
     assert code == 2
-    assert "not of this field" in err
-    assert (run / "policies" / "threshold" / "policy.json").read_bytes() == before
+    assert "holds policies threshold and all-threshold that were trained alone" in err
+    assert adap("--algo", "all", "--overwrite", "--quiet")[0] == 0
+    member = run / "field" / "members" / "threshold" / "seed-0" / "policy.json"
+    assert (run / "policies" / "threshold" / "policy.json").read_bytes() == member.read_bytes()
 
 
 @pytest.mark.parametrize("words", [("--name", "x"), ("--env", "anytime"), ("--actions", "factored")])

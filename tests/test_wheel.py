@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -49,7 +50,7 @@ def binaries(wheel, tmp_path_factory):
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"adapcli", "policies", f"adap-{__version__}.dist-info"}
+    assert tops == {"adapcli", "policies", f"adapcli-{__version__}.dist-info"}
     assert "adapcli/assets/digits.pt" in names
     assert wheel.stat().st_size < 8_000_000
 
@@ -66,3 +67,22 @@ def test_the_main_job_from_an_empty_folder(binaries, tmp_path):
     adap("report")
     assert (tmp_path / "adap-run/report/index.html").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["adap-run"]
+
+
+def test_a_foreign_policies_is_named(binaries, tmp_path):
+    (tmp_path / "policies.py").write_text("")
+    command = [binaries / "python", "-m", "adapcli", "--version"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: another package named policies shadows adap's: {tmp_path}")
+
+
+def test_the_source_distribution_holds_the_packages_and_what_builds_them(tmp_path):
+    call(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    tops = {name.partition("/")[0] for name in names}
+    files = {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert tops == {"adapcli", "policies", *files}
+    assert {"adapcli/py.typed", "policies/py.typed", "policies/GYM.md"} <= set(names)

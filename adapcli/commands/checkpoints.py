@@ -111,7 +111,7 @@ def prepare(model: "AdaPerceiver", where: "torch.device", *, threads: int | None
 
 def stored_bytes(source: str) -> int | None:
     """Size of a checkpoint's files; None for what is not on this machine's disk."""
-    path = Path(source)
+    path = _place(source)
     files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) or None
 
@@ -120,7 +120,7 @@ def check_output(output: Path, source: str, *, overwrite: bool) -> None:
     """Raise UsageError if writing `output` would replace what is there unasked, or what it is made from."""
     from adapcli.errors import UsageError
 
-    if output.exists() and output.resolve() in _parts(Path(source).resolve()):
+    if output.exists() and output.resolve() in _parts(_place(source).resolve()):
         raise UsageError(f"{output} holds the checkpoint itself", "choose another name with --output")
     if output.exists() and not output.is_file() and not output.is_dir():
         raise UsageError(f"{output}: neither a file nor a folder", "choose another name with --output")
@@ -128,15 +128,23 @@ def check_output(output: Path, source: str, *, overwrite: bool) -> None:
         raise UsageError(f"{output} exists already", "--overwrite replaces it")
 
 
+def _place(source: str) -> Path:
+    """The file or folder of a checkpoint that may be named as FILE#KEY, whether or not it is there."""
+    place, mark, _ = source.rpartition("#")
+    return Path(place) if mark and Path(place).is_file() else Path(source)
+
+
 def _parts(place: Path) -> set[Path]:
     """What a checkpoint at `place` consists of, and the folder that it is in."""
     if place.suffix == ".pt":
         return {place, place.parent}
     folder = place if place.is_dir() else place.parent
-    return {place, place.parent, folder / "config.json", folder / "model.safetensors"}
+    weights = [file for ending in ("*.safetensors*", "*.bin*") for file in folder.glob(ending)]
+    return {place, place.parent, folder / "config.json", *weights}
 
 
 def short_name(source: str) -> str:
-    """What to call a model in tables, as text: the name of its file or folder, or its place on the hub."""
-    name = source.removeprefix("hf://") if source.startswith("hf://") else Path(source).absolute().stem
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """What to call a model in tables; see `adapcli.jobs`."""
+    from adapcli import jobs
+
+    return jobs.short_name(source)

@@ -11,6 +11,7 @@ def doctor(device: Device = "auto", json: Json = False, quiet: Quiet = False) ->
     """Show versions, devices, threads and extras, and what is missing."""
     from adapcli import __version__
     from adapcli.errors import UnavailableError
+    from adapcli.limits import memory_bytes
     from adapcli.measure import device as machine
 
     console = Console(json=json, quiet=quiet)
@@ -24,7 +25,7 @@ def doctor(device: Device = "auto", json: Json = False, quiet: Quiet = False) ->
         "versions": versions,
         "device": str(machine.resolve(device)),
         "devices": machine.devices(),
-        "memory_bytes": machine.memory_bytes(),
+        "memory_bytes": memory_bytes(),
         "extras": machine.missing_extras(),
         "checkpoint": _packaged(),
     }
@@ -40,12 +41,13 @@ def _packaged() -> dict[str, Any]:
 
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
+    from adapcli.errors import pip_install
+
     rows = [["adap", facts["adap"]], *facts["versions"].items()]
-    memory = facts["memory_bytes"]
     rows.extend([found["device"], _described(found)] for found in facts["devices"])
-    rows.append(["memory", bytes_text(memory) if memory else "unknown"])
+    rows.append(["memory", bytes_text(facts["memory_bytes"])])
     for extra, missing in facts["extras"].items():
-        rows.append([f"[{extra}]", f"missing: pip install 'adap[{extra}]'" if missing else "installed"])
+        rows.append([f"[{extra}]", f"missing: {pip_install(extra)}" if missing else "installed"])
     checkpoint = facts["checkpoint"]
     size = "missing" if checkpoint["bytes"] is None else bytes_text(checkpoint["bytes"])
     rows.append(["checkpoint", f"{checkpoint['path']}, {size}"])

@@ -1,11 +1,11 @@
 """What `adap train-policy` is asked to guarantee: options, and the certificate in words."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapcli.commands.options import share
 from adapcli.console import Console
 
 if TYPE_CHECKING:
@@ -14,30 +14,20 @@ if TYPE_CHECKING:
     from policies.guarantee import Certificate, Promise
     from policies.table import OutcomeTable
 
-LARGEST = 0.1
-"""A guarantee of a larger loss is no guarantee; whoever asks for 0.5 means half a point."""
-
 
 def loss(text: str) -> float:
     """A loss of score in [0, 1], as a share or in percent."""
-    number, scale = (text[:-1], 100) if text.endswith("%") else (text, 1)
-    try:
-        value = float(number) / scale
-    except ValueError:
-        value = -1.0
+    value = share(text)
     if not 0 <= value <= 1:
         raise typer.BadParameter(f"{text!r}: expected a loss of score in [0, 1], such as 0.01, or 1%")
     return value
 
 
 def confidence_level(text: str) -> float:
-    """A confidence from 0.5 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    """A confidence from 0.5 to below 1, as a share or in percent."""
+    value = share(text)
     if not 0.5 <= value < 1:
-        raise typer.BadParameter(f"{text!r}: expected a confidence in [0.5, 1), such as 0.95")
+        raise typer.BadParameter(f"{text!r}: expected a confidence in [0.5, 1), such as 0.95, or 95%")
     return value
 
 
@@ -90,6 +80,7 @@ def asked(
 def _promise(max_drop: float | None, same_answer: float | None, confidence: float) -> "Promise":
     from adapcli.errors import UsageError
     from policies.guarantee import Promise
+    from policies.guarantee.promise import LARGEST
     from policies.objective import DEFAULT_DROP
 
     limit = DEFAULT_DROP if max_drop is None else max_drop

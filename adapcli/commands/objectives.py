@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adapcli.commands.options import one_of, whole
+from adapcli.commands.options import fraction, one_of, whole
 from adapcli.commands.units import bytes_text, flops_text
 
 if TYPE_CHECKING:
@@ -20,22 +20,31 @@ UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}  # fmt: skip
 
 
+class Share(float):
+    """A target as a fraction of what the full configuration costs, where others are amounts."""
+
+
 def milliseconds(text: str) -> float:
-    """A time above 0, in milliseconds: 3.5 or 3.5ms."""
+    """A time above 0, in milliseconds: 3.5 or 3.5ms; or a `Share` of the full configuration's: 70%."""
+    if text.endswith("%"):
+        return Share(fraction(text))
     number = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?: ?ms)?", text)
     value = float(number[1]) if number else 0.0
     if value <= 0:
-        raise typer.BadParameter(f"{text!r}: expected milliseconds above 0: write 3.5")
+        raise typer.BadParameter(f"{text!r}: expected milliseconds above 0: write 3.5, or 70% of full")
     return value
 
 
 def size_bytes(text: str) -> float:
-    """A size above 0 with its unit: 512MiB, 1.5GB."""
+    """A size above 0 with its unit: 512MiB, 1.5GB; or a `Share` of the full configuration's: 70%."""
+    if text.endswith("%"):
+        return Share(fraction(text))
     parts = re.fullmatch(rf"([0-9]{{1,15}}(?:\.[0-9]{{1,9}})?) ?({'|'.join(UNITS)})", text)
     value = float(parts[1]) * UNITS[parts[2]] if parts else 0.0
     if value <= 0:
         raise typer.BadParameter(
-            f"{text!r}: expected a size with its unit: write 512MiB; units: {', '.join(UNITS)}"
+            f"{text!r}: expected a size with its unit: write 512MiB, or 70% of the full one's; "
+            f"units: {', '.join(UNITS)}"
         )
     return math.floor(value)
 
@@ -52,13 +61,19 @@ ObjectiveName = Annotated[
 LatencyTarget = Annotated[
     float | None,
     typer.Option(
-        "--latency-target", parser=milliseconds, metavar="MS", help="Median time of a batch at most."
+        "--latency-target",
+        parser=milliseconds,
+        metavar="MS",
+        help="Median time of a batch at most: 3.5, or 70% of full.",
     ),
 ]
 MemoryTarget = Annotated[
     float | None,
     typer.Option(
-        "--memory-target", parser=size_bytes, metavar="SIZE", help="Peak memory at most, as 512MiB."
+        "--memory-target",
+        parser=size_bytes,
+        metavar="SIZE",
+        help="Peak memory at most: 512MiB, or 70% of full.",
     ),
 ]
 MeasuredBatch = Annotated[
@@ -98,7 +113,9 @@ class Asked:
         from adapcli.search import Target
 
         name = self._name()
-        target = Target(self.flops_target, self.min_score, self.latency_target or self.memory_target)
+        limit = self.latency_target or self.memory_target
+        share = float(limit) if isinstance(limit, Share) else self.flops_target
+        target = Target(share, self.min_score, None if isinstance(limit, Share) else limit)
         objective, told = self._objective(name, table, run)
         return Wanted(objective, target, told)
 

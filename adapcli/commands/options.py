@@ -9,14 +9,24 @@ from typing import Annotated, Any
 import typer
 
 
-def fraction(text: str) -> float:
-    """A number in (0, 1]; BadParameter with the right way to write it otherwise."""
+def share(text: str) -> float:
+    """A fraction as people write it, 0.7 or 70%; NaN for anything else. The range is up to the caller."""
+    number, percent, rest = text.strip().partition("%")
     try:
-        value = float(text)
+        # Scaled as text: 0.7% is the same float as 0.007, which 0.7 / 100 is not.
+        return math.nan if rest else float(f"{number.strip()}e-2" if percent else number)
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def fraction(text: str) -> float:
+    """A number in (0, 1], as a fraction or in percent; BadParameter with both spellings otherwise."""
+    value = share(text)
     if not 0 < value <= 1:
-        raise typer.BadParameter(f"{text!r}: expected a fraction in (0, 1]: write 0.7")
+        meant = value / 100 if 2 <= value <= 100 else 0.7
+        raise typer.BadParameter(
+            f"{text!r}: expected a fraction in (0, 1]: write {meant:g} or {100 * meant:g}%"
+        )
     return value
 
 
@@ -185,7 +195,7 @@ FlopsTarget = Annotated[
         "--flops-target",
         parser=fraction,
         metavar="FRACTION",
-        help="FLOPs at most this part of the full model's.",
+        help="FLOPs at most this part of the full model's: 0.7 or 70%.",
     ),
 ]
 MaxFlops = Annotated[

@@ -45,19 +45,19 @@ def train_all(
     table = OutcomeTable.load(run.require("table"))
     if not table.labelled:
         console.say("the samples have no labels: what counts is the agreement with the full configuration")
-    target = _claim(run, overwrite=overwrite, resume=resume)
+    target, names = _claim(run, overwrite=overwrite, resume=resume)
     field = train_field(table, request, target, seeds=seeds, resume=True, announce=console.progress)
-    _keep_policies(run, table, field)
+    _keep_policies(run, table, field, names)
     write_csv(target / "field.csv", field.frame())
     write_json(target / "field.json", field.to_dict())
     run.record(seed=seeds[0])
-    _show(console, field)
-    console.result({"field": target, **field.to_dict()})
+    _show(console, field, names)
+    console.result({"field": target, **field.to_dict(), "saved_as": {n: names[n] for n in field.kept}})
     console.say(f"saved in {target} and {run.policies}; next: {run.command('report')}")
 
 
-def _claim(run: "Run", *, overwrite: bool, resume: bool) -> Path:
-    """The field's folder, emptied if it is to be overwritten; policies that are not its own stay."""
+def _claim(run: "Run", *, overwrite: bool, resume: bool) -> tuple[Path, dict[str, str]]:
+    """The field's folder, emptied if it is to be overwritten, and what each member is saved as."""
     from policies.field import entrants
     from policies.files import atomic_folder, read_json, write_json
 
@@ -65,36 +65,47 @@ def _claim(run: "Run", *, overwrite: bool, resume: bool) -> Path:
     target = run.claim("field", overwrite=overwrite, resume=resume)
     started = target / STARTED
     if resume and started.exists():
-        if not read_json(started).get("replace"):
-            _refuse_others(run, names)
-        return target
-    for name in names:
-        run.claim("policies", name, overwrite=overwrite)
+        return target, _saved_as(run, names, overwrite=bool(read_json(started).get("replace")))
+    found = _saved_as(run, names, overwrite=overwrite)
     with atomic_folder(target, overwrite=True) as scratch:
         write_json(scratch / STARTED, {"schema_version": 1, "replace": overwrite})
-    return target
+    return target, found
 
 
-def _refuse_others(run: "Run", names: Sequence[str]) -> None:
-    """UsageError for a policy under a name of the field that none of its members is."""
+def _saved_as(run: "Run", names: Sequence[str], *, overwrite: bool) -> dict[str, str]:
+    """Name of a member -> of its policy in the run: `all-NAME` where a policy trained alone has the name.
+
+    UsageError if that is taken as well.
+    """
     from adapcli.errors import UsageError
 
+    found = {}
     for name in names:
-        kept = run.policies / name / "policy.json"
-        members = (run.field / "members" / name).glob("*/policy.json")
-        if kept.exists() and kept.read_bytes() not in {member.read_bytes() for member in members}:
+        free = [saved for saved in (name, f"all-{name}") if overwrite or not _taken(run, name, saved)]
+        if not free:
             raise UsageError(
-                f"{kept.parent} holds a policy that is not of this field", "add --overwrite to replace it"
+                f"{run.policies} holds policies {name} and all-{name} that were trained alone",
+                "move one of them away, or add --overwrite to replace them",
             )
+        found[name] = free[0]
+    return found
 
 
-def _keep_policies(run: "Run", table: "OutcomeTable", field: "Field") -> None:
+def _taken(run: "Run", name: str, saved: str) -> bool:
+    """Whether the run has a policy called `saved` that is no training of this member."""
+    kept = run.policies / saved / "policy.json"
+    members = (run.field / "members" / name).glob("*/policy.json")
+    return kept.exists() and kept.read_bytes() not in {member.read_bytes() for member in members}
+
+
+def _keep_policies(run: "Run", table: "OutcomeTable", field: "Field", names: Mapping[str, str]) -> None:
     for name, member in field.kept.items():
         judged, found = field.evaluations[name], field.trade_off(name)
-        keeping.keep(run.policies / name, table, member.trained, judged, found, overwrite=True)
+        target = run.claim("policies", names[name], overwrite=True)
+        keeping.keep(target, table, member.trained, judged, found, overwrite=True)
 
 
-def _show(console: Console, field: "Field") -> None:
+def _show(console: Console, field: "Field", names: Mapping[str, str]) -> None:
     content = field.to_dict()
     rows = [_row(entry["name"], entry) for entry in content["entries"]]
     rows += [_row(f"{oracle['name']} (not achievable)", oracle) for oracle in content["oracles"]]
@@ -107,8 +118,12 @@ def _show(console: Console, field: "Field") -> None:
     )  # fmt: skip
     for left in content["skipped"]:
         console.warn(f"{left['name']} is left out: {left['reason']}")
+    others = {name: saved for name, saved in names.items() if saved != name and name in field.kept}
+    for name, saved in others.items():
+        console.say(f"policy {name} was trained alone and stays; the one compared here is {saved}")
     advice = content["recommendation"]
-    console.print(f"recommended: {advice['name']}")
+    saved = names[advice["name"]]
+    console.print(f"recommended: {advice['name']}" + (f", saved as {saved}" * (saved != advice["name"])))
     for line in (*advice["reason"], advice["on_test"]):
         console.print(line)
 

@@ -142,8 +142,6 @@ def _places(console: Console, images: list[str]) -> list[str]:
 
 def _lines(console: Console) -> list[str]:
     """Paths on stdin, one per line; empty lines do not count."""
-    if sys.stdin is None:
-        return []
     if sys.stdin.isatty():
         console.say("reading paths from the terminal, one per line; Ctrl-D ends")
     lines = sys.stdin.buffer.read().split(b"\n")
@@ -259,7 +257,7 @@ def _nothing_read(tally: "Tally") -> Exception:
 
 def _progress(console: Console, *, shown: bool) -> "AbstractContextManager[Progress]":
     """No bar among rows on a terminal: they tell how far it is."""
-    if shown and not console.json and sys.stdout is not None and sys.stdout.isatty():
+    if shown and not console.json and sys.stdout.isatty():
         return nullcontext(lambda done, total, note="": None)
     return console.progress("predicting")
 

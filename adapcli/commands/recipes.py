@@ -28,8 +28,8 @@ TeacherSource = Annotated[
     typer.Option(
         "--teacher",
         metavar="SOURCE",
-        help="Learn from self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER, besides labels if the recipe "
-        "has none.",
+        help="Learn from self, in-place, ckpt:PATH, timm:NAME[@FILE] or hf:FOLDER, besides labels if the "
+        "recipe has none.",
     ),
 ]
 TrainingData = Annotated[

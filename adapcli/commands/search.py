@@ -45,7 +45,10 @@ TRIALS = 100
 MinScore = Annotated[
     float | None,
     typer.Option(
-        "--min-score", parser=fraction, metavar="FRACTION", help="Cheapest configuration that reaches it."
+        "--min-score",
+        parser=fraction,
+        metavar="FRACTION",
+        help="Cheapest configuration that reaches it: 0.9 or 90%.",
     ),
 ]
 Sampler = Annotated[

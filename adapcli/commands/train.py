@@ -120,7 +120,7 @@ def train(
     with joined() as group:
         where = str(resolve(group.device(device)))
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
-        recording = Recording(folder.train, tensorboard=tensorboard, silent=not group.first)
+        recording = Recording(folder.train, console.warn, tensorboard=tensorboard, silent=not group.first)
         target = folder.claim("train", overwrite=overwrite, resume=resume)
         console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
         job = partial(run_training, chosen, target, resume=resume, device=where, workers=workers)

@@ -1,5 +1,6 @@
 """`adap train-policy`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -140,7 +141,7 @@ def _train_one(
     table = OutcomeTable.load(folder.require("table"))
     registry.target_of(table, options["target"], options["promise"])
     note_unlabelled(console, table)
-    target = folder.claim("policies", options["name"], overwrite=overwrite)
+    target = _claim(folder, options["name"], overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
         trained = policies.train(algo, table, progress=progress, **options)
     judged, found = evaluate.evaluate(trained.policy, table), trade_off(trained, table)
@@ -170,11 +171,21 @@ def _one_of(*given: float | None) -> None:
         raise UsageError("--flops-target, --lambda and --max-drop exclude each other", "give one of them")
 
 
+def _claim(folder: "Run", name: str, *, overwrite: bool) -> Path:
+    from adapcli.errors import UsageError
+
+    if not overwrite and (folder.policies / name / "policy.json").exists():
+        message = f"{folder.policies / name} holds a policy already"
+        raise UsageError(message, "add --name NAME to keep both, or --overwrite to replace it")
+    return folder.claim("policies", name, overwrite=overwrite)
+
+
 def _refuse_resume(resume: bool) -> None:
     from adapcli.errors import UsageError
 
     if resume:
-        raise UsageError("--resume goes on with --algo all", "a single policy is trained in one go")
+        hint = "a single policy is trained in one go: --overwrite trains it again, --name NAME another one"
+        raise UsageError("--resume goes on with --algo all", hint)
 
 
 def _options_of(algo: str, env: str | None, *, seed: int, **given: Any) -> dict[str, Any]:

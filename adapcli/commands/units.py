@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from policies.texts import percent as percent_text
+
+__all__ = ["bytes_text", "flops_text", "percent_text", "seconds_text"]
+
 
 def flops_text(count: float) -> str:
     """FLOPs, such as 76.38 GFLOPs."""
@@ -19,11 +23,6 @@ def seconds_text(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def percent_text(share: float) -> str:
-    """A share in percent, such as 93.4 %."""
-    return f"{100 * share:.1f} %"
 
 
 def _scaled(count: float, prefixes: Sequence[str], base: int) -> str:

@@ -3,7 +3,6 @@
 Splits are drawn as those of pictures with classes are (`folder`).
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from adapcli.data.spec import DataSpec
 from adapcli.data.targets import check_target, read_depth, read_mask
 from adapcli.data.transforms import picture_mode, preprocess, preprocess_target
 from adapcli.errors import FileError, UsageError
+from adapcli.limits import cpus
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 
@@ -78,7 +78,7 @@ class DenseDataset:
         class_names: Sequence[str] | None = None,
     ) -> None:
         root = folder_of(spec.name, task)
-        pairs = list_pairs(root, task, spec.depth_scale)
+        pairs = list_pairs(root, task, spec)
         self.labelled, self.findings = True, pairs.catalogue.findings
         self.name, self.split, self.preprocessing = pairs.catalogue.name, split, preprocessing
         keyed = choose(pairs.catalogue, split, spec)[:limit]
@@ -161,5 +161,5 @@ def _largest(entry: PairEntry, coding: Coding) -> int:
 
 def each(function: Callable[[PairEntry], T], entries: Sequence[PairEntry]) -> list[T]:
     """`function` of every entry, in order, in threads: decoding releases the interpreter's lock."""
-    with no_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with no_warnings(), ThreadPoolExecutor(cpus()) as pool:
         return list(pool.map(function, entries))

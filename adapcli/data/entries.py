@@ -5,12 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from adapcli.data.findings import Findings
-from adapcli.data.images import UnreadableImageError, check_image, is_grey, read_image
+from adapcli.data.images import UnreadableImageError, check_image, is_grey, opened, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 PIECE = 16_384
 LARGEST = 1 << 28
 """Bytes of one picture's file inside an archive or a table; more is refused before it is read."""
+
+
+class Form(NamedTuple):
+    """Width and height in pixels; mode: Pillow's, or the type of an array's values and its channels."""
+
+    width: int
+    height: int
+    mode: str
+
+
+def form_of(file: Path | bytes) -> Form:
+    """Of an encoded image, without decoding it. Raises UnreadableImageError."""
+    with opened(file) as image:
+        return Form(*image.size, image.mode)
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,10 @@ class Entry(ABC):
         except UnreadableImageError as error:
             return str(error)
         return ""
+
+    @abstractmethod
+    def form(self) -> Form:
+        """Its size and kind of pixels, as stored. Raises UnreadableImageError."""
 
     @abstractmethod
     def is_grey(self) -> bool:
@@ -78,6 +96,10 @@ class ContentEntry(Entry):
         except UnreadableImageError as error:
             return str(error)
 
+    def form(self) -> Form:
+        """See Entry."""
+        return form_of(self._bytes())
+
     def is_grey(self) -> bool:
         """See Entry."""
         return is_grey(self._bytes())
@@ -96,6 +118,10 @@ class BrokenEntry(Entry):
     reason: str
 
     def read(self, mode: str) -> "Image":
+        """See Entry."""
+        raise UnreadableImageError(self.reason)
+
+    def form(self) -> Form:
         """See Entry."""
         raise UnreadableImageError(self.reason)
 

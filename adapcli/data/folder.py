@@ -1,7 +1,6 @@
 """The images of one split of a source: a folder, arrays, shards or a table. `parts` draws the splits."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,9 +18,11 @@ from adapcli.data.parts import choose
 from adapcli.data.spec import DataSpec
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
+from adapcli.limits import cpus
 from adapcli.model.preprocessing import Preprocessing
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Entry)
 
 
 class PictureDataset:
@@ -47,7 +48,7 @@ class PictureDataset:
         self.class_names, self._index = number(catalogue, class_names, spec.classes)
         keyed = choose(catalogue, split, spec)[:limit]
         entries = [entry for _, entry in keyed]
-        reasons = _each(lambda entry: entry.check(self.mode), entries)
+        reasons = each(lambda entry: entry.check(self.mode), entries)
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
         usable = [pair for pair, reason in zip(keyed, reasons, strict=True) if not reason]
         self.keys, self._entries = [key for key, _ in usable], [entry for _, entry in usable]
@@ -65,7 +66,7 @@ class PictureDataset:
         """Pictures start..stop - 1, preprocessed; FileError if one has become unreadable meanwhile."""
         check_range(start, stop, len(self))
         entries = self._entries[start:stop]
-        images = torch.stack(_each(self._load, entries))
+        images = torch.stack(each(self._load, entries))
         targets = torch.tensor([self._index[e.label] if self.labelled else UNLABELLED for e in entries])
         return Batch(images, targets, [entry.name for entry in entries])
 
@@ -76,7 +77,7 @@ class PictureDataset:
             raise FileError(f"{self.name.partition(':')[2]}/{entry.name}: {error}") from error
 
 
-def _each(function: Callable[[Entry], T], entries: list[Entry]) -> list[T]:
+def each(function: Callable[[E], T], entries: Sequence[E]) -> list[T]:
     """`function` of every entry, in order, in threads: decoding releases the interpreter's lock.
 
     A process that is one of several that read has one thread.
@@ -84,7 +85,7 @@ def _each(function: Callable[[Entry], T], entries: list[Entry]) -> list[T]:
     if get_worker_info() is not None:
         with no_warnings():
             return list(map(function, entries))
-    with no_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with no_warnings(), ThreadPoolExecutor(cpus()) as pool:
         return list(pool.map(function, entries))
 
 

@@ -19,7 +19,7 @@ from adapcli.data.listing import files_in, readable_name
 from adapcli.data.parts import divide
 from adapcli.data.spec import DataSpec
 from adapcli.data.tables import ArrowFile, ParquetFile, RowFile, TableEntry
-from adapcli.errors import FileError, UnavailableError
+from adapcli.errors import FileError, UnavailableError, pip_install
 
 ON_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -29,7 +29,7 @@ def open_hf(place: str, spec: DataSpec) -> Catalogue:
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise UnavailableError("hf: needs the data extra", "pip install 'adap[data]'") from error
+        raise UnavailableError("hf: needs the data extra", pip_install("data")) from error
     root, findings = Path(place).expanduser(), Findings()
     local = root.exists() or not ON_HUB.fullmatch(place)
     files = list(_on_disk(root, spec, findings) if local else _on_hub(place, spec))
@@ -45,13 +45,13 @@ def _rows(files: list[tuple[str, RowFile]], findings: Findings) -> tuple[dict[st
     """Entries by part, and whether they have labels; those of files without are then left out."""
     labels = [(part, file, file.labels()) for part, file in files]
     bare = [all(label in (None, "", -1) for label in found) for *_, found in labels]
+    for column in dict.fromkeys(column for _, file in files for column in file.ignored):
+        findings.leave("columns that are neither image nor label", column)
     named: dict[str, list[Entry]] = {}
     for (part, file, found), without in zip(labels, bare, strict=True):
         findings.decide(
             "columns", f"image is {file.columns.picture!r}, label is {file.columns.label or 'none'!r}"
         )
-        for column in file.ignored:
-            findings.leave("columns that are neither image nor label", column)
         if without and all(bare):
             entries: Iterable[Entry] = (
                 TableEntry(f"{file.name}/{r:08d}", "", file, r) for r in range(len(found))
@@ -161,5 +161,5 @@ def _hub() -> Any:
     try:
         from huggingface_hub import HfFileSystem
     except ImportError as error:
-        raise UnavailableError("hf: on the hub needs the data extra", "pip install 'adap[data]'") from error
+        raise UnavailableError("hf: on the hub needs the data extra", pip_install("data")) from error
     return HfFileSystem()

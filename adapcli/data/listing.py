@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapcli.data.classes import class_name, in_order
-from adapcli.data.entries import BrokenEntry, Catalogue, Entry, content_key
+from adapcli.data.entries import BrokenEntry, Catalogue, Entry, Form, content_key, form_of
 from adapcli.data.findings import Findings
 from adapcli.data.images import check_image, is_grey, read_image, suffixes
 from adapcli.data.manifest import LISTINGS, in_classes, listing_of, read_manifest
@@ -50,6 +50,10 @@ class FileEntry(Entry):
     def check(self, mode: str) -> str:
         """See Entry. JPEG is decoded at reduced size."""
         return check_image(self.path, mode)
+
+    def form(self) -> Form:
+        """See Entry."""
+        return form_of(self.path)
 
     def is_grey(self) -> bool:
         """See Entry."""
@@ -87,7 +91,7 @@ class _Folder:
             entry = FileEntry(readable_name(path.relative_to(root)), "", path)
             child, slash, _ = entry.name.partition("/")
             (self.children.setdefault(child, []) if slash else self.loose).append(entry)
-        for name in sorted(child.name for child in _subfolders(root)):
+        for name in sorted(child.name for child in subfolders(root)):
             if readable_name(Path(name)) not in self.children:
                 self.findings.leave("folders without images", name)
         if not self.loose and not self.children:
@@ -233,7 +237,7 @@ def _from_manifest(path: Path, spec: DataSpec) -> Catalogue:
     return Catalogue("folder", str(path), parts, labels, findings=findings)
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """Subfolders, or links to them, in order of name; hidden ones left out."""
     return sorted(child for child in folder.iterdir() if child.is_dir() and not is_hidden(child.name))
 

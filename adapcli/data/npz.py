@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapcli.data.classes import class_name, classes_of, known_labels
-from adapcli.data.entries import BrokenEntry, Catalogue, Entry, pieces_key
+from adapcli.data.entries import BrokenEntry, Catalogue, Entry, Form, pieces_key
 from adapcli.data.findings import Findings
 from adapcli.data.images import UnreadableImageError, upright
-from adapcli.data.memory import memory_bytes
 from adapcli.data.parts import divide
 from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
+from adapcli.limits import memory_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -96,6 +96,12 @@ class RowEntry(Entry):
         from PIL import Image
 
         return upright(Image.fromarray(_eight_bits(_channels_last(self._pixels()))), mode)
+
+    def form(self) -> Form:
+        """See Entry."""
+        pixels = _channels_last(self._pixels())
+        height, width, *channels = pixels.shape
+        return Form(width, height, f"{self.array.dtype} x {channels[0] if channels else 1}")
 
     def is_grey(self) -> bool:
         """See Entry."""

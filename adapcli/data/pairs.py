@@ -21,9 +21,11 @@ from typing import Any
 
 from adapcli.data.dense import IGNORE
 from adapcli.data.entries import Catalogue, content_key
+from adapcli.data.findings import Findings
 from adapcli.data.images import suffixes
-from adapcli.data.listing import FileEntry, files_in, readable_name
-from adapcli.data.parts import PART_NAMES
+from adapcli.data.listing import FileEntry, files_in, readable_name, subfolders
+from adapcli.data.parts import UNUSED, divide, part_of_folder
+from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
 from adapcli.model.config import Task
 from policies.files import read_json
@@ -76,46 +78,65 @@ class Pairs:
     class_names: tuple[str, ...] | None
 
 
-def list_pairs(root: Path, task: Task, depth_scale: float | None = None) -> Pairs:
+def list_pairs(root: Path, task: Task, spec: DataSpec | None = None) -> Pairs:
     """The pairs of every part of a folder, by what is there. None is decoded.
 
-    FileError: no such folder, no layout that is known, no pictures, a picture without its target,
-    a `dataset.json` that says something else.
+    FileError: no such folder, no layout that is known, no pictures, a picture without its target, folders
+    that may be parts or not, a `dataset.json` that says something else.
     """
     if not root.is_dir():
         what = "a file, not a folder" if root.exists() else "no such folder"
         raise FileError(f"{root}: {what}", f"expected images/ and {TARGETS[task][0]}/")
-    told = _description(root)
-    folders = _folders(root, task)
-    parts = {part: _pairs(root, *pair) for part, pair in folders.items()}
-    if not any(parts.values()):
+    told, spec, findings = _description(root), spec or DataSpec(), Findings()
+    folders = _folders(root, task, spec, findings)
+    named = {name: _pairs(root, *pair, findings) for name, pair in folders.items()}
+    if not any(named.values()):
         raise FileError(f"{root}: no pictures found in {next(iter(folders.values()))[0]}")
+    parts = {"all": named[""]} if set(named) == {""} else divide(named, spec, str(root), findings, "folders")
     ade = any(target.name == ADE20K or target.parent.name == ADE20K for _, target in folders.values())
     names = told.get("class_names") or (_ade20k_names(root) if ade else None)
     coding = Coding(
         first=1 if ade else 0,
         ignore=told.get("ignore", 0 if ade else IGNORE),
-        scale=float(depth_scale or told.get("depth_scale", DEPTH_SCALE)),
+        scale=float(spec.depth_scale or told.get("depth_scale", DEPTH_SCALE)),
     )
-    catalogue = Catalogue("folder", str(root), {part: found for part, found in parts.items() if found}, ())
+    catalogue = Catalogue("folder", str(root), parts, (), findings=findings)
     return Pairs(catalogue, coding, None if names is None else tuple(names))
 
 
-def _folders(root: Path, task: Task) -> dict[str, tuple[Path, Path]]:
-    """By part, the folder of pictures and that of targets."""
+def _folders(root: Path, task: Task, spec: DataSpec, findings: Findings) -> dict[str, tuple[Path, Path]]:
+    """The folders of pictures and of targets, by the name of their part; "" if there are no parts."""
     here = _both(root, task)
     if here is not None:
-        inner = _parts(here[0])
-        return {part: (here[0] / name, here[1] / name) for part, name in inner.items()} or {"all": here}
-    found = {part: _both(root / name, task) for part, name in _parts(root).items()}
-    parts = {part: both for part, both in found.items() if both is not None}
-    if not parts:
+        inner = [child.name for child in subfolders(here[0])]
+        if not spec.parts and not any(map(_is_part, inner)):
+            return {"": here}
+        found = {name: (here[0] / name, here[1] / name) for name in inner}
+        loose = [path.name for path in here[0].iterdir() if _is_picture(path) and path.is_file()]
+        if loose:
+            findings.leave("images beside the folders", loose[0], len(loose))
+    else:
+        both = {child.name: _both(child, task) for child in subfolders(root)}
+        found = {name: pair for name, pair in both.items() if pair is not None}
+        for name, pair in both.items():
+            if pair is None:
+                findings.leave("folders without images and targets", name)
+        if not spec.parts and not any(map(_is_part, found)):
+            found = {}
+    usable = {name: pair for name, pair in found.items() if pair[1].is_dir()}
+    for name in found.keys() - usable.keys():
+        findings.leave("folders without targets", name)
+    if not usable:
         targets = " or ".join(TARGETS[task])
         raise FileError(
             f"{root}: no folders of pictures and {'masks' if task == 'segmentation' else 'depth maps'}",
             f"looked for {' or '.join(PICTURES)} beside {targets}, here and in train, val and test",
         )
-    return parts
+    return usable
+
+
+def _is_part(name: str) -> bool:
+    return part_of_folder(name) not in ("", UNUSED)
 
 
 def _both(folder: Path, task: Task) -> tuple[Path, Path] | None:
@@ -124,17 +145,9 @@ def _both(folder: Path, task: Task) -> tuple[Path, Path] | None:
     return (pictures[0], targets[0]) if pictures and targets else None
 
 
-def _parts(folder: Path) -> dict[str, str]:
-    """Names of subfolders that are parts, by part; of several, the first in order of name."""
-    names = sorted((child.name for child in folder.iterdir() if child.is_dir()), reverse=True)
-    return {PART_NAMES[name.lower()]: name for name in names if name.lower() in PART_NAMES}
-
-
-def _pairs(root: Path, pictures: Path, targets: Path) -> list[PairEntry]:
-    if not targets.is_dir():
-        raise FileError(f"{targets}: no such folder", f"beside {pictures}")
-    known = {_name(path, targets): path for path in files_in(targets) if _is_picture(path)}
-    found = [path for path in files_in(pictures) if _is_picture(path)]
+def _pairs(root: Path, pictures: Path, targets: Path, findings: Findings) -> list[PairEntry]:
+    known = {_name(path, targets): path for path in files_in(targets, findings) if _is_picture(path)}
+    found = [path for path in files_in(pictures, findings) if _is_picture(path)]
     alone = [path for path in found if _name(path, pictures) not in known]
     if alone:
         raise FileError(

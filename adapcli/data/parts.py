@@ -90,7 +90,7 @@ def divide(
     if only_unused:
         groups = {"": groups.get(UNUSED, [])}
     groups.pop(UNUSED, None)
-    return _grouped(groups, spec.splitting.by, place, findings)
+    return _grouped(groups, spec.splitting.by, place, list(named), findings)
 
 
 def _assigned(named: Mapping[str, list[T]], spec: DataSpec, place: str, findings: Findings) -> dict[str, str]:
@@ -134,14 +134,15 @@ def _some(names: list[str]) -> str:
     return ", ".join(repr(name or "(none)") for name in names[:5]) + more
 
 
-def _grouped(groups: dict[str, list[T]], by: str, place: str, findings: Findings) -> dict[str, list[T]]:
+def _grouped(
+    groups: dict[str, list[T]], by: str, place: str, names: list[str], findings: Findings
+) -> dict[str, list[T]]:
+    """Parts as splits are drawn from them. names: what is there, for messages."""
     missing = [part for part in ("val", "test") if part not in groups]
     if by == "folders" and missing:
-        found = ", ".join(filter(None, groups)) or "none"
+        called = " or ".join(name for name, part in PART_NAMES.items() if part == missing[0])
         raise FileError(
-            f"{place}: no part {missing[0]!r} in it",
-            f"looked for {' or '.join(n for n, part in PART_NAMES.items() if part == missing[0])}; "
-            f"found {found}",
+            f"{place}: no part {missing[0]!r} in it", f"looked for {called}; found {_some(names)}"
         )
     if set(groups) == {"train"}:
         findings.decide("parts", "only a part train is there: every split is drawn from it")

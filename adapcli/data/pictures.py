@@ -1,6 +1,5 @@
 """Loose pictures, named one by one or by their folder: found in order, and read a few ahead of their use."""
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from adapcli.data.images import UnreadableImageError, no_warnings, read_image
 from adapcli.data.listing import pictures_in
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
+from adapcli.limits import cpus
 from adapcli.model.preprocessing import Preprocessing
 
 
@@ -69,7 +69,7 @@ def read_pictures(
         except UnreadableImageError as error:
             return Picture(path, reason=str(error))
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(cpus())
     waiting: deque[Future[Picture]] = deque()
     try:
         with no_warnings():

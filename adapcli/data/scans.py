@@ -1,11 +1,14 @@
 """The 1 797 handwritten digits of scikit-learn (8 x 8 pixels, 0..16), split once into pools of scans.
 
+They are `sklearn.datasets.load_digits`, stored in assets/scans.npz (origin and licence: assets/scans.md).
+
 Everything that is drawn for a pool uses scans of that pool alone: pools share no source, so that a guarantee
 made on one holds on another.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +45,8 @@ class Scans:
 
 @lru_cache(maxsize=1)
 def _digits() -> tuple[Floats, Ints]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return (digits.images / 16.0).astype(np.float32), digits.target.astype(np.int64)
+    with np.load(Path(__file__).parent.parent / "assets" / "scans.npz", allow_pickle=False) as stored:
+        return (stored["images"] / 16.0).astype(np.float32), stored["target"].astype(np.int64)
 
 
 @lru_cache(maxsize=1)

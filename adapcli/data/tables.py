@@ -18,8 +18,8 @@ from typing import IO, Any, Protocol
 from adapcli.data.columns import Columns, find_columns
 from adapcli.data.entries import LARGEST, ContentEntry, pieces_key
 from adapcli.data.images import UnreadableImageError
-from adapcli.data.memory import memory_bytes
 from adapcli.errors import FileError
+from adapcli.limits import memory_bytes
 
 KEPT_BYTES = 1 << 28
 """Groups of rows that each process keeps, the last one in any case."""

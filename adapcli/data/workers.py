@@ -4,10 +4,18 @@ torch's DataLoader starts the processes, each with one thread, by the platform's
 """
 
 import itertools
+import multiprocessing.util
+import os
+import pickle
 import signal
+import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -21,6 +29,11 @@ K = TypeVar("K")
 MOST_WORKERS = 256
 AHEAD = 2
 """Results that every process has ready, at most."""
+LONGEST_TMPDIR = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+"""Bytes of the path of a folder in which multiprocessing can open its sockets."""
+OPEN_FILES = 8
+"""Held open per worker process at most: pipes, and tensors that are ready but not taken yet."""
+RESOURCES_HINT = "fewer --workers need less; `ulimit -n` shows how many files a process may hold open"
 
 
 def ahead(
@@ -35,12 +48,15 @@ def ahead(
     if not workers:
         yield from map(load, keys)
         return
-    found = iter(_loader(load, keys, workers, context))
+    found = _loader(load, keys, workers, context)
     try:
-        for result in _told(found):
+        while (packed := _next(found)) is not None:
+            result = _unpacked(packed)
+            del packed
             if isinstance(result, _Failed):
                 raise result.error
             yield result
+            del result  # shared memory, and the file descriptor that holds it, go with the last reference
     finally:
         del found
 
@@ -70,20 +86,44 @@ class ReadAhead(Generic[T]):
 
 @dataclass(frozen=True)
 class _Failed:
-    """What went wrong in another process, for this one to raise: torch would make a page of text of it."""
+    """An exception of another process, for this one to raise."""
 
-    error: AdapError
+    error: Exception
 
 
 class _Loads(Dataset[Any]):
+    """Loads and serialises in the worker's main thread.
+
+    A DataLoader leaves pickling to a thread of its queue, and an exception there is printed and dropped while
+    the parent waits for the result for ever. Here it becomes the result.
+    """
+
     def __init__(self, load: Callable[[Any], Any]) -> None:
         self.load = load
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> bytes:
         try:
-            return self.load(key)
-        except AdapError as error:
-            return _Failed(error)
+            result = self.load(key)
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # where it happened is lost on the way
+            result = _Failed(error)
+        try:
+            return bytes(ForkingPickler.dumps(result))
+        except Exception as error:
+            return bytes(ForkingPickler.dumps(_Failed(_not_passed_on(error))))
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return pickle.loads(packed)  # from a child of this process
+    except (OSError, RuntimeError, EOFError) as error:
+        raise _not_passed_on(error) from error
+
+
+def _not_passed_on(error: Exception) -> AdapError:
+    """torch shares memory by file descriptor: too few of those, or a full /dev/shm, ends here."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    return AdapError(f"a worker process could not pass on the data it read: {reason}", RESOURCES_HINT)
 
 
 class _Keys:
@@ -98,39 +138,109 @@ class _Keys:
 
 def _loader(
     load: Callable[[Any], Any], keys: Iterable[Any], workers: int, context: str | None
-) -> Iterable[Any]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than processors
-        return iter(
-            DataLoader(
-                _Loads(load),
-                batch_size=None,
-                sampler=_Keys(keys),
-                num_workers=workers,
-                collate_fn=_as_it_is,
-                worker_init_fn=_leave_interrupts,
-                prefetch_factor=AHEAD,
-                multiprocessing_context=context,
-                generator=torch.Generator(),  # else the seed of its processes comes from the global one
+) -> Iterator[bytes]:
+    _shorten_socket_paths()
+    _check_open_files(workers)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than processors
+            loader = iter(
+                DataLoader(
+                    _Loads(load),
+                    batch_size=None,
+                    sampler=_Keys(keys),
+                    num_workers=workers,
+                    collate_fn=_as_it_is,
+                    worker_init_fn=_leave_interrupts,
+                    prefetch_factor=AHEAD,
+                    multiprocessing_context=context,
+                    generator=torch.Generator(),  # else the seed of its processes comes from the global one
+                )
             )
-        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise AdapError(f"cannot start {workers} worker processes: {reason}", RESOURCES_HINT) from error
+    _report_deaths()
+    return loader
 
 
-def _told(found: Iterator[Any]) -> Iterator[Any]:
-    """The same, where the end of a process is one line."""
-    while True:
+def _next(results: Iterator[bytes]) -> bytes | None:
+    """The next result, None at the end; AdapError if a worker process is gone."""
+    try:
+        return next(results, None)
+    except RuntimeError as error:
+        raise _death(error) from error
+    except OSError as error:
+        raise _not_passed_on(error) from error
+
+
+def _death(error: RuntimeError) -> Exception:
+    if "DataLoader worker" not in str(error):
+        return error
+    reason = str(error).splitlines()[0][:160]
+    return AdapError(
+        f"a process that reads data has ended: {reason}",
+        "too little memory, or shared memory (/dev/shm)? fewer --workers need less",
+    )
+
+
+def _report_deaths() -> None:
+    """torch raises its RuntimeError from a signal handler, wherever this process is: make it one line."""
+    torchs = signal.getsignal(signal.SIGCHLD)
+    if isinstance(torchs, _Reporting) or not callable(torchs):
+        return
+    with suppress(ValueError):  # not the main thread: torch has set no handler either
+        signal.signal(signal.SIGCHLD, _Reporting(torchs))
+
+
+@dataclass(frozen=True)
+class _Reporting:
+    handler: Callable[[int, FrameType | None], Any]
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         try:
-            yield next(found)
-        except StopIteration:
-            return
+            self.handler(number, frame)
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            reason = str(error).splitlines()[0][:160]
-            raise AdapError(
-                f"a process that reads data has ended: {reason}",
-                "too little memory, or shared memory (/dev/shm)? fewer --workers need less",
-            ) from error
+            raise _death(error) from error
+
+
+def _shorten_socket_paths() -> None:
+    """Let multiprocessing keep its sockets where their paths fit into the 107 bytes that an address has.
+
+    Its folder lies in TMPDIR, is made once per process, known to its children, and removed at exit.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TMPDIR:
+        return
+    before = tempfile.tempdir
+    try:
+        for place in ("/tmp", "/var/tmp", "/dev/shm"):
+            tempfile.tempdir = place
+            with suppress(OSError):
+                if len(os.fsencode(multiprocessing.util.get_temp_dir())) <= LONGEST_TMPDIR + 14:
+                    return
+    finally:
+        tempfile.tempdir = before
+    raise AdapError(
+        f"TMPDIR is too long for the sockets of worker processes, and /tmp is not writable: {before}",
+        f"set TMPDIR to a path of at most {LONGEST_TMPDIR} bytes, or leave out --workers",
+    )
+
+
+def _check_open_files(workers: int) -> None:
+    """AdapError if the system would not let this process open what the workers need.
+
+    Known before any is started, because torch does not clean up after a start that fails midway.
+    """
+    needed, opened = OPEN_FILES * (workers + 2), list[int]()
+    try:
+        for _ in range(needed):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        message = f"--workers {workers} needs {needed} open files: {error.strerror}"
+        raise AdapError(message, RESOURCES_HINT) from error
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def _as_it_is(result: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from adapcli.errors import UsageError
 from adapcli.model.perceiver import Output
 from adapcli.space import Configuration
+from policies.shown import short_repr
 
 Images = Tensor | Iterable[Tensor]
 """Images (N, channels, height, width), normalised, or a stream of such portions of any length."""
@@ -40,6 +41,8 @@ class Answers:
     batch, whose last digits differ, might have decided otherwise. over_budget: images that would have gone
     on but for the budget.
     """
+
+    __repr__ = short_repr
 
     output: Output
     configurations: tuple[Configuration, ...]

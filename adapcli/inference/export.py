@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from adapcli import __version__
-from adapcli.errors import AdapError, UnavailableError, UsageError
+from adapcli.errors import AdapError, UnavailableError, UsageError, pip_install
 from adapcli.inference.fixed import ANSWERS, FixedModel
 from adapcli.measure.device import EXTRAS
 from adapcli.model.flops import executed_flops
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
 from policies.files import write_bytes
+from policies.shown import short_repr
 
 INPUT, METADATA = "images", "adap"
 BATCHES = (1, 3)
@@ -42,6 +43,8 @@ Run = Callable[[Tensor], list[Tensor]]
 @dataclass(frozen=True)
 class Exported:
     """What was written; the errors are the largest over answers and checked batches."""
+
+    __repr__ = short_repr
 
     path: Path
     format: str
@@ -226,7 +229,7 @@ def _need_onnx() -> None:
         try:
             import_module(name)
         except ImportError as error:
-            raise UnavailableError("ONNX needs the export extra", "pip install 'adap[export]'") from error
+            raise UnavailableError("ONNX needs the export extra", pip_install("export")) from error
 
 
 @contextmanager

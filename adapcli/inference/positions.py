@@ -1,11 +1,15 @@
 """The configuration at a position of a policy's grid."""
 
+from typing import TYPE_CHECKING
+
 from adapcli.errors import UsageError
 from adapcli.space import Configuration
-from policies.grid import Grid
+
+if TYPE_CHECKING:
+    from policies.grid import Grid
 
 
-def configuration_at(grid: Grid, at: int) -> Configuration:
+def configuration_at(grid: "Grid", at: int) -> Configuration:
     """The configuration at a position. UsageError if the grid is of something else."""
     named = dict(zip(grid.columns, grid.configurations[at], strict=True))
     try:

@@ -3,6 +3,8 @@
 B batch, K classes.
 """
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from adapcli.errors import UsageError
@@ -10,7 +12,9 @@ from adapcli.evaluation.recalibration import Recalibrated
 from adapcli.inference.positions import configuration_at
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.space import Configuration
-from policies.grid import Grid
+
+if TYPE_CHECKING:
+    from policies.grid import Grid
 
 
 class Recalibrations:
@@ -20,7 +24,7 @@ class Recalibrations:
         self._rows, self._recalibrated = rows, recalibrated
 
     @classmethod
-    def of(cls, grid: Grid, model: AdaPerceiver) -> "Recalibrations | None":
+    def of(cls, grid: "Grid", model: AdaPerceiver) -> "Recalibrations | None":
         """Those of a policy's or a table's grid, on the model's device; None if it has none.
 
         UsageError for a grid of something else than configurations, or of another number of classes.

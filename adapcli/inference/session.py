@@ -61,6 +61,10 @@ class AnytimeSession:
         if model.config.task != "classification":
             self._state.patches = patches  # what dense queries are made of
 
+    def __repr__(self) -> str:
+        reached = f"{self.tokens} tokens, {self.depth} blocks" if self.tokens else "nothing run yet"
+        return f"AnytimeSession({len(self)} samples, width {self.width}: {reached})"
+
     def __len__(self) -> int:
         return len(self._state.spent)
 

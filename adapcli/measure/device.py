@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapcli.errors import UnavailableError, UsageError
+from adapcli.limits import cpus
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,6 @@ PACKAGES = (
     "jinja2",
     "pyyaml",
     "pillow",
-    "scikit-learn",
     "scipy",
 )
 """What the project depends on, as pyproject.toml lists it."""
@@ -128,9 +128,12 @@ def devices() -> list[dict[str, Any]]:
 
 
 def set_threads(threads: int | None) -> int:
-    """Let torch use `threads` threads (None leaves its own choice); returns the number in use."""
+    """Let torch use `threads` threads (None: torch's own choice); returns the number in use."""
     import torch
 
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        # torch knows the affinity mask but no container's quota: threads beyond that only wait.
+        threads = min(torch.get_num_threads(), cpus())
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
@@ -145,11 +148,6 @@ def suggested_threads(flops_per_sample: float) -> int | None:
     return 1 if flops_per_sample < SMALL_MODEL_FLOPS else None
 
 
-def cpus() -> int:
-    """Processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cpu_name() -> str:
     """The processor's name as the system tells it."""
     try:
@@ -158,18 +156,6 @@ def cpu_name() -> str:
         lines = []
     found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(found, platform.processor() or platform.machine())
-
-
-def memory_bytes() -> int | None:
-    """Main memory, or this container's share of it; None where the system does not tell."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
-    except (OSError, ValueError):
-        return total
 
 
 def peak_memory_bytes() -> int:

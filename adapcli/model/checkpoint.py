@@ -1,27 +1,40 @@
 """Loading and saving models. Nothing that is loaded can execute: safetensors, JSON, weights-only `.pt`."""
 
 import io
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from adapcli.errors import FileError, UnavailableError, UsageError
+from adapcli.errors import FileError, UnavailableError, UsageError, pip_install
 from adapcli.model.config import ModelConfig
+from adapcli.model.hub import prefer_cache_when_offline
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.model.preprocessing import Preprocessing
-from adapcli.model.published import translate_state
-from adapcli.model.weights import owned, read_pt, read_safetensors, state_in
+from adapcli.model.published import owners_hint, translate_state, under
+from adapcli.model.weights import owned, read_pt, read_safetensors, read_shards, state_in
 from policies.files import atomic_folder, read_json, write_bytes, write_json
 
 FORMAT = "adapcli-1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+INDEX = "model.safetensors.index.json"
+IN_FOLDER = (WEIGHTS, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""The weights in a folder: the first of these that is there, in one file or in shards with an index."""
+FROM_HUB = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
-Contents = tuple[ModelConfig, dict[str, Tensor], Mapping[str, Any]]
+
+class Contents(NamedTuple):
+    """What a checkpoint holds; hint: what to try if its tensors are more than the model's."""
+
+    config: ModelConfig
+    state: dict[str, Tensor]
+    header: Mapping[str, Any]
+    hint: str
 
 
 def load(
@@ -29,17 +42,19 @@ def load(
 ) -> AdaPerceiver:
     """Load a checkpoint, in evaluation mode, on the CPU, in float32.
 
-    path_or_hub_id: a folder (`config.json` + `model.safetensors`), a `.safetensors` without its folder or a
-    training script's `.pt` (both need `model_config`), our own `.pt`, or `hf://owner/name[@revision]`.
+    path_or_hub_id: a folder (`config.json` + weights, one of IN_FOLDER), a file of weights with `config.json`
+    beside it or `model_config` given, our own `.pt`, or `hf://owner/name[@revision]`. Of several sets of
+    weights in one file, as `state_dict` and `state_dict_ema`, FILE#KEY names one.
     Raises FileError for anything missing, damaged or not to be trusted, UnavailableError if the hub is needed
     and cannot be used.
     """
-    path = _local(str(path_or_hub_id))
-    config, state, extras = _read(path, model_config)
-    if len(state) < config.depth:
-        raise FileError(f"{path}: {len(state)} tensors for {config.depth} blocks: tensors missing")
-    model = _build(path, config, extras)
-    _fill(path, model, state)
+    path, key = split_key(str(path_or_hub_id))
+    found = _read(path, key, model_config)
+    if len(found.state) < found.config.depth:
+        told = f"{len(found.state)} tensors for {found.config.depth} blocks"
+        raise FileError(f"{path}: {told}: tensors missing")
+    model = _build(path, found.config, found.header)
+    _fill(path, model, found.state, found.hint)
     return model.eval()
 
 
@@ -86,9 +101,17 @@ def _check_replaceable(path: Path) -> None:
         raise UsageError(f"{path} holds other files: {', '.join(others[:5])}", "give a new folder")
 
 
-def _local(name: str) -> Path:
+def split_key(name: str) -> tuple[Path, str | None]:
+    """The place of a checkpoint on this machine, and the key in FILE#KEY. FileError if it is not there."""
     if name.startswith("hf://"):
-        return _download(name)
+        return _download(name), None
+    place, mark, key = name.rpartition("#")
+    if mark and key and Path(place).is_file() and not os.path.lexists(name):
+        return Path(place), key
+    return _local(name), None
+
+
+def _local(name: str) -> Path:
     path = Path(name)
     try:
         found = path.exists()
@@ -104,10 +127,11 @@ def _download(name: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError
     except ImportError as error:
-        raise UnavailableError("hf:// needs the hub extra", "pip install 'adap[hub]'") from error
+        raise UnavailableError("hf:// needs the hub extra", pip_install("hub")) from error
+    prefer_cache_when_offline()
     owner_name, _, revision = name.removeprefix("hf://").partition("@")
     try:
-        folder = snapshot_download(owner_name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS])
+        folder = snapshot_download(owner_name, revision=revision or None, allow_patterns=FROM_HUB)
     except HFValidationError as error:
         raise FileError(f"{name}: not a hub name", "write hf://owner/name[@revision]") from error
     except Exception as error:  # the client's own errors, its transport's, the operating system's
@@ -116,24 +140,35 @@ def _download(name: str) -> Path:
     return Path(folder)
 
 
-def _read(path: Path, model_config: ModelConfig | Mapping[str, Any] | None) -> Contents:
+def _read(path: Path, key: str | None, model_config: ModelConfig | Mapping[str, Any] | None) -> Contents:
     if path.is_dir():
-        for needed in [WEIGHTS] if model_config is not None else [CONFIG, WEIGHTS]:
-            if not (path / needed).is_file():
-                raise FileError(f"{path}: {needed} missing in this folder")
-        path /= WEIGHTS
+        path = _weights_in(path, needs_config=model_config is None)
     if not path.is_file() or path.stat().st_size == 0:
         raise FileError(f"{path}: empty, or no file: not a checkpoint")
-    content: Mapping[str, Any] = {}
-    if path.suffix == ".safetensors":
-        if model_config is None:
-            content = _header(path)
-        state = read_safetensors(path)
+    if path.suffix in (".safetensors", ".json"):
+        header = _header(path) if model_config is None else {}
+        config = _config(path.parent / CONFIG, header, model_config)
+        state = read_shards(path) if path.suffix == ".json" else read_safetensors(path)
     else:
-        content = read_pt(path)
-        state = state_in(path, content)
-    described = path.parent / CONFIG if path.suffix == ".safetensors" else path
-    return _config(described, content, model_config), _translated(path, state), content
+        header, described = read_pt(path), path
+        state = state_in(path, header, key)
+        key = None if key in header else key
+        if "config" not in header and model_config is None and (path.parent / CONFIG).is_file():
+            header, described = _header(path), path.parent / CONFIG
+        config = _config(described, header, model_config)
+    return Contents(config, _translated(path, state, key), header, "" if key else owners_hint(path, state))
+
+
+def _weights_in(folder: Path, *, needs_config: bool) -> Path:
+    """The file of weights in a folder, or their index. FileError if it or the config is not there."""
+    if needs_config and not (folder / CONFIG).is_file():
+        raise FileError(f"{folder}: {CONFIG} missing in this folder")
+    found = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
+    if found is None:
+        parts = any(folder.glob("*.distcp"))
+        hint = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch makes one file of it"
+        raise FileError(f"{folder}: {WEIGHTS} missing in this folder", hint if parts else "")
+    return found
 
 
 def _header(weights: Path) -> Mapping[str, Any]:
@@ -167,11 +202,11 @@ def _config(
         raise FileError(f"{path}: {error.message}", error.hint) from error
 
 
-def _translated(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _translated(path: Path, state: Mapping[str, Tensor], key: str | None) -> dict[str, Tensor]:
     try:
-        return translate_state(state)
+        return translate_state(state if key is None else under(state, key))
     except FileError as error:
-        raise FileError(f"{path}: {error.message}", error.hint) from error
+        raise FileError(f"{path}: {error.message}", error.hint or owners_hint(path, state)) from error
 
 
 def _build(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> AdaPerceiver:
@@ -193,7 +228,7 @@ def _build(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> AdaPer
         return AdaPerceiver(config, preprocessing=preprocessing, class_names=names)
 
 
-def _fill(path: Path, model: AdaPerceiver, state: dict[str, Tensor]) -> None:
+def _fill(path: Path, model: AdaPerceiver, state: dict[str, Tensor], hint: str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = {
@@ -203,7 +238,7 @@ def _fill(path: Path, model: AdaPerceiver, state: dict[str, Tensor]) -> None:
     }
     for kind, names in wrong.items():
         if names:
-            hint = _other_task(model, found)
+            hint = _other_task(model, found) or hint
             raise FileError(f"{path}: {len(names)} tensors {kind}: {_listed(names)}", hint)
     model.load_state_dict({name: owned(path, name, tensor) for name, tensor in state.items()}, assign=True)
 

@@ -1,6 +1,6 @@
 """The architecture of one model as plain, validated data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -113,6 +113,12 @@ class ModelConfig(BaseModel):
             + grid * grid * d
             + outputs
         )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What differs from the defaults is shown."""
+        for name, value in super().__repr_args__():
+            if name is None or value != type(self).model_fields[name].default:
+                yield name, value
 
     def hidden(self, width: int) -> int:
         """FFN hidden units at `width`: the one place where embedding units become hidden units."""

@@ -12,6 +12,8 @@ from adapcli.model.layers import LearnedToken, PatchEmbed
 
 def initialise(model: nn.Module, std: float) -> None:
     """Truncated normal for projections, normal for learned tokens and positions; biases zero."""
+    if next(model.parameters()).is_meta:
+        return  # nothing to fill; and drawing normal numbers there imports torch's compiler, for a second
     largest = 0.02 if std < 0.1 else 1.0
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import register_constant
 from torch.utils.checkpoint import checkpoint
 
 from adapcli.errors import UsageError
@@ -22,6 +23,7 @@ from adapcli.model.layers import Block, CrossBlock, LearnedToken, OutputAdapter,
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.model.rope import rotation
 from adapcli.space import Configuration
+from policies.shown import short_repr
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -36,11 +38,18 @@ class Output:
     block after which each sample was read out.
     """
 
+    __repr__ = short_repr
+
     logits: Tensor | None = None
     features: Tensor | None = None
     maps: Tensor | None = None
     coarse: Tensor | None = None
     depth: Tensor | None = None
+
+
+# torch.export takes a configuration as a constant and takes an Output apart.
+register_constant(Configuration)
+torch.export.register_dataclass(Output, serialized_type_name="adapcli.Output")
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,11 @@ class AdaPerceiver(nn.Module):
         if config.is_dense:
             self.head = make_head(config)
 
+    def __repr__(self) -> str:
+        c, size = self.config, sum(parameter.numel() for parameter in self.parameters())
+        grid = f"tokens {c.token_granularities}, widths {c.widths}, {c.depth} blocks"
+        return f"AdaPerceiver({c.task}, {size:,} parameters, {grid}, on {self.device})"
+
     @property
     def full_configuration(self) -> Configuration:
         """All tokens, the full width, all blocks."""
@@ -127,14 +141,15 @@ class AdaPerceiver(nn.Module):
         attention: how the block mask is executed; the answers are the same.
         Raises UsageError for a configuration the model cannot run.
         """
+        # x.shape[0], not len(x): torch.export leaves the batch free.
         configuration = configuration or self.full_configuration
         plan = self.plan(
-            configuration, len(x), widths=widths, granularities=granularities, attention=attention
+            configuration, x.shape[0], widths=widths, granularities=granularities, attention=attention
         )
         patches = self.embed(x)
         for state in self.states(self.read(patches, configuration.tokens), plan):
             z = state
-        depth = torch.full((len(x),), configuration.depth, device=x.device)
+        depth = torch.full((x.shape[0],), configuration.depth, device=x.device)
         return self.write(z, patches, size=(x.shape[2], x.shape[3]), depth=depth)
 
     def plan(

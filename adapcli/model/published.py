@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -31,7 +32,12 @@ _WITHOUT_EFFECT: dict[str, tuple[object, ...] | None] = {
     "norm_layer": ("layernorm",),
     "process_token_init": ("learned",),
 }
-_PREFIX = re.compile(r"^(?:(?:module|_orig_mod|backbone)\.)+")
+# What wrappers put into names of parameters: DDP, torch.compile, FSDP, activation checkpointing, DeepSpeed.
+_WRAPPERS = re.compile(
+    r"(?:(?<=\.)|^)(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\."
+)
+# Under which names a training script's larger module holds the model: Lightning's `model`, timm's `ema`.
+_OWNERS = re.compile(r"^(?:(?:backbone|model|net|student|ema|ema_model)\.)+")
 
 
 def translate_config(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +74,30 @@ def _task_of(values: Mapping[str, Any]) -> str:
     return "features" if values.get("num_classes") is None else "distillation"
 
 
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what wrappers put into them."""
+    return {_WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
+
+
+def owners_hint(path: Path, state: Mapping[str, Tensor]) -> str:
+    """What to load instead where a state holds more than one owner's tensors; empty if there is one owner."""
+    owners = [found[0].rstrip(".") for name in state if (found := _OWNERS.match(_WRAPPERS.sub("", name)))]
+    named = sorted(set(owners))
+    if not named or (len(owners) == len(state) and len(named) == 1):
+        return ""
+    return f"name the one to load: {' or '.join(f'{path}#{name}' for name in named)}"
+
+
+def under(state: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `key` and a dot, without it. FileError if there are none."""
+    names = unwrapped(state)
+    found = {name.removeprefix(f"{key}."): t for name, t in names.items() if name.startswith(f"{key}.")}
+    if not found:
+        first = sorted({name.partition(".")[0][:40] for name in names})
+        raise FileError(f"no weights under {key[:80]!r}", f"names begin with: {', '.join(first[:8])}")
+    return found
+
+
 def translate_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the prefixes that wrappers leave in a training script's state; restore the missing batch axis.
 
@@ -75,9 +105,9 @@ def translate_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     translated: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        short = _PREFIX.sub("", name)
+        short = _OWNERS.sub("", _WRAPPERS.sub("", name))
         if short in translated:
-            raise FileError(f"tensor {short[:80]}: given twice, with and without a wrapper's prefix")
+            raise FileError(f"tensor {short[:80]}: given twice, with and without a prefix")
         if short != "n_averaged":
             translated[short] = tensor
     position = translated.get("patch_embed.pos_embed")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from adapcli.errors import FileError
+from policies.files import read_json
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 MAX_PROGRAM_BYTES = 8 * 1024 * 1024
@@ -75,19 +76,67 @@ def read_pt(path: Path) -> dict[str, Any]:
     return content
 
 
-def state_in(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a `.pt`: the content itself, or under one of the usual names."""
-    for name in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all shards that a `*.index.json` names, by the reader that suits each shard's ending.
+
+    FileError unless the shards are there, lie in the index's own folder, and each holds exactly the tensors
+    that the index expects in it.
+    """
+    content = read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(v, str) for v in places.values()):
+        raise FileError(f"{index}: expected a weight_map from tensors to files")
+    state: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        shard = index.parent / name
+        if name in ("", ".", "..") or any(mark in name for mark in "/\\\0"):
+            raise FileError(f"{index}: shard {name[:80]!r}: not the name of a file in this folder")
+        if not shard.is_file():
+            raise FileError(f"{index}: shard {name[:80]} missing")
+        found = read_safetensors(shard) if shard.suffix == ".safetensors" else state_in(shard, read_pt(shard))
+        expected = {tensor for tensor, place in places.items() if place == name}
+        for kind, odd in (
+            ("missing", expected - found.keys()),
+            ("not in the index", found.keys() - expected),
+        ):
+            if odd:
+                listed = ", ".join(tensor[:80] for tensor in sorted(odd)[:5])
+                raise FileError(f"{shard}: {len(odd)} tensors {kind}: {listed}")
+        state |= found
+    return state
+
+
+STATES = ("state_dict", "model_state_dict", "model", "module")
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "model_ema_state_dict")
+"""Under which names training scripts save weights, and averaged weights (timm's are `state_dict_ema`)."""
+
+
+def state_in(path: Path, content: Mapping[str, Any], key: str | None = None) -> dict[str, Tensor]:
+    """The weights in a `.pt`: what it holds under `key`, or else under a usual name, or the content itself.
+
+    FileError for no tensors, or for several sets of weights where `key` names none of them.
+    """
+    if key is not None and isinstance(content.get(key), Mapping):
+        content = content[key]
+    else:
+        held = [name for name in (*STATES, *AVERAGED) if _tensors(content.get(name))]
+        if len(held) > 1:
+            hint = f"name the one to load: {' or '.join(f'{path}#{name}' for name in held)}"
+            raise FileError(f"{path}: several sets of weights: {', '.join(held)}", hint)
+        content = content[held[0]] if held else content
+    state = _tensors(content)
     if not state:
         raise FileError(f"{path}: holds no tensors", "save a state_dict")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if claimed > path.stat().st_size:  # views of each other: small to store, large to copy
         raise FileError(f"{path}: its tensors claim {claimed} bytes, more than the file holds")
     return state
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 def owned(path: Path, name: str, tensor: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from adapcli.report.sections import (
 )
 from adapcli.run import Run
 from policies.files import atomic_folder, write_bytes, write_csv, write_text
+from policies.shown import short_repr
 
 Progress = Callable[[int, int], object]
 
@@ -37,6 +38,8 @@ INDEX, TEXT = "index.html", "report.md"
 @dataclass(frozen=True)
 class Report:
     """What was written: the folder, and the document it was written from."""
+
+    __repr__ = short_repr
 
     folder: Path
     document: Document

@@ -3,6 +3,19 @@
 import pandas as pd
 
 from policies.table import OutcomeTable, schema
+from policies.texts import count as plural
+from policies.texts import number
+
+__all__ = [
+    "configuration",
+    "configuration_long",
+    "identifying",
+    "number",
+    "opening",
+    "plural",
+    "readable",
+    "score_name",
+]
 
 SHORT = {"tokens": "t", "width": "w", "depth": "l"}
 
@@ -43,13 +56,3 @@ def score_name(table: OutcomeTable) -> str:
 def opening(text: str) -> str:
     """At the start of a sentence; what is in capitals further on stays so: "Image IoU"."""
     return text[:1].upper() + text[1:]
-
-
-def plural(count: int, singular: str, several: str = "") -> str:
-    """ "1 sample", "2 000 samples"."""
-    return f"{number(count)} {singular if count == 1 else several or singular + 's'}"
-
-
-def number(count: int) -> str:
-    """Thousands apart: "20 000"."""
-    return f"{count:,}".replace(",", " ")

@@ -123,13 +123,13 @@ def styled(draw: "Callable[Parameters, Figure]") -> "Callable[Parameters, Figure
 @contextmanager
 def settings(**changes: Any) -> Iterator[None]:
     """The house settings on top of matplotlib's defaults, for the length of a block."""
-    import matplotlib as mpl
+    from adapcli.plotting import rc_context, rcdefaults, rcParams
 
-    with warnings.catch_warnings(), mpl.rc_context():
+    with warnings.catch_warnings(), rc_context():
         # A class name may need a glyph that the font lacks: the page's own fonts have it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        mpl.rcdefaults()
-        parameters: Any = mpl.rcParams
+        rcdefaults()
+        parameters: Any = rcParams
         parameters.update(SETTINGS | changes)
         yield
 
@@ -138,7 +138,7 @@ def canvas(
     layout: Layout, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> "tuple[Figure, Any]":
     """A figure of the layout's width and `height` inches, and its axes: one, or an array of them."""
-    from matplotlib.figure import Figure
+    from adapcli.plotting import Figure
 
     figure = Figure(figsize=(layout.width, height))
     return figure, figure.subplots(rows, columns, **options)
@@ -174,10 +174,10 @@ def dark_colours(count: int = 64) -> dict[str, str]:
 
 
 def _between(stops: Sequence[str], count: int) -> list[str]:
-    from matplotlib.colors import LinearSegmentedColormap, to_hex
+    from adapcli.plotting import colors
 
-    shades = LinearSegmentedColormap.from_list("ramp", list(stops))
-    return [to_hex(shades(0.6 if count == 1 else i / (count - 1))) for i in range(count)]
+    shades = colors.LinearSegmentedColormap.from_list("ramp", list(stops))
+    return [colors.to_hex(shades(0.6 if count == 1 else i / (count - 1))) for i in range(count)]
 
 
 def to_png(figure: "Figure", dpi: int = 160) -> bytes:

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from adapcli.search.landscape import CHOSEN_ON, REPORTED_ON, Indices, Landscape,
 from adapcli.search.target import Target
 from adapcli.space import Configuration
 from policies.files import atomic_folder, read_json, write_csv, write_json
+from policies.shown import short_repr
 from policies.statistics import Interval, mean_interval, paired_bootstrap
 from policies.table import schema
 from policies.table.latency import Condition
@@ -74,6 +76,8 @@ class SearchResult:
     condition: what a measured cost was measured under; eligible: how many configurations have a cost.
     """
 
+    __repr__ = short_repr
+
     objective: str
     column: str
     unit: str
@@ -129,6 +133,15 @@ class SearchResult:
     def frame(self) -> pd.DataFrame:
         """The front as rows."""
         return pd.DataFrame([self._row(point) for point in self.front])
+
+    def to_frame(self) -> pd.DataFrame:
+        """The front as rows, cheapest first: configuration, cost, scores; `chosen` marks the choice."""
+        return self.frame()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line and `to_frame`."""
+        table: str = self.to_frame().to_html(index=False, max_rows=20)
+        return f"<p>{escape(repr(self))}</p>{table}"
 
     def _row(self, point: Point) -> dict[str, Any]:
         return {

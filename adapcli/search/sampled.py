@@ -13,7 +13,7 @@ from adapcli.search.axes import Axes
 from adapcli.search.landscape import Indices, Landscape
 from adapcli.search.objectives import Objective, resolved
 from adapcli.search.result import SearchResult, StudySummary, assemble
-from adapcli.search.study import open_study, repair_journal
+from adapcli.search.study import open_study
 from adapcli.search.target import Target
 from policies.table import OutcomeTable
 
@@ -53,10 +53,7 @@ def sampled(
     target = target or Target()
     landscape = Landscape.of(table, resolved(objective, table))
     search = _Search(landscape, target.within(landscape, landscape.eligible), target)
-    torn = repair_journal(study) if study else ""
-    if torn:
-        warn(torn)
-    opened = open_study(study, search.identity())
+    opened = open_study(study, search.identity(), warn)
     search.recall(opened)
     search.run(opened, sampler, trials, seed, progress)
     summary = StudySummary(
@@ -84,6 +81,7 @@ class _Search:
     new: int = 0
     repeats: int = 0
     over_budget: int = 0
+    _counted: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.axes = Axes.of(self.landscape.table.configs)
@@ -107,11 +105,15 @@ class _Search:
         return np.array(sorted(self.evaluated), np.intp)
 
     def recall(self, study: "optuna.Study") -> None:
-        """Take over what an earlier search evaluated. FileError if a trial is not one of this space."""
+        """Take over what other searches evaluated, before or meanwhile.
+
+        FileError if a trial is not one of this space.
+        """
         distributions = self.axes.distributions()
         for trial in study.get_trials(deepcopy=False):
-            if trial.state.name != "COMPLETE":
+            if trial.state.name != "COMPLETE" or trial.number in self._counted:
                 continue
+            self._counted.add(trial.number)
             inside = trial.distributions == distributions and self.axes.contain(trial.params)
             if not inside or len(trial.values) != len(study.directions):
                 raise FileError(f"study: trial {trial.number} is not of this space, or damaged")
@@ -126,7 +128,7 @@ class _Search:
         progress: Callable[[int, int], None],
     ) -> None:
         """Ask and tell until `trials` rows are evaluated, or all; a sampler that idles gets an unseen row."""
-        wanted, before = min(trials, len(self.feasible)), len(self.evaluated)
+        wanted = min(trials, len(self.feasible))
         seed = int(np.random.SeedSequence((seed, len(study.trials))).generate_state(1)[0])
         study.sampler = _sampler(sampler, seed)
         unseen = self._shuffled(seed)
@@ -135,9 +137,11 @@ class _Search:
             row = next(unseen, None) if sampler == "grid" or idle >= IDLE else None
             if row is not None:
                 study.enqueue_trial(self.axes.parameters(row))
-            idle = 0 if self._answer(study, study.ask(self.axes.distributions())) else idle + 1
-            progress(len(self.evaluated), wanted)
-        self.new = len(self.evaluated) - before
+            is_new = self._answer(study, study.ask(self.axes.distributions()))
+            self.new += is_new
+            idle = 0 if is_new else idle + 1
+            self.recall(study)
+            progress(min(len(self.evaluated), wanted), wanted)
 
     def _answer(self, study: "optuna.Study", trial: "optuna.Trial") -> bool:
         """Tell score and cost, over budget only the cost; whether that took an evaluation."""
@@ -146,6 +150,7 @@ class _Search:
         affordable = row in self._affordable
         if len(self._affordable) < np.prod([len(values) for values in self.axes.values.values()]):
             trial.set_constraint("budget", 0.0 if affordable else fraction)
+        self._counted.add(trial.number)
         study.tell(trial, (float(self.landscape.score[row]) if affordable else 0.0, fraction))
         return self._count(row)
 

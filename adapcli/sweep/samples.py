@@ -15,6 +15,7 @@ from adapcli.errors import UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.sweep.reading import Reading, cuts
+from policies.shown import short_repr
 from policies.table import SPLITS
 
 
@@ -24,6 +25,8 @@ class Samples:
 
     `facts` say how to open the same data again: the fields of a `DataSpec`, and the limit per split.
     """
+
+    __repr__ = short_repr
 
     splits: dict[str, Dataset]
     facts: dict[str, Any]

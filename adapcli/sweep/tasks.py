@@ -86,7 +86,9 @@ class ClassScoring:
         """See Scoring."""
         given = {"dtype": dtype, "patches": patches, "recalibrated": recalibrated}
         rows = score_batch(self.grid, batch, full=self.full, **given)  # type: ignore[arg-type]
-        return rows | {"targets": batch.targets.numpy()}
+        # Rows wait until their chunk is complete: a view would keep a worker's shared memory, and its file
+        # descriptor, open for every batch of it.
+        return rows | {"targets": batch.targets.numpy().copy()}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Teachers of other libraries: a pretrained model of timm by name, a folder in the format of transformers.
+"""Teachers of other libraries: a model of timm by name, its weights from the hub or from a file; a folder as
+timm or transformers saves it.
 
-Neither library is needed but for its teachers. Nothing that is loaded can execute: timm reads weights only,
-a folder must hold safetensors and a model that transformers itself knows.
+Neither library is needed but for its teachers. Nothing that is loaded can execute: weights are weights only,
+and a folder must name a model that timm or transformers itself knows.
 B batch, N tokens, K classes, F feature channels.
 """
 
@@ -14,12 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapcli.errors import AdapError, FileError, UnavailableError, UsageError
+from adapcli.errors import AdapError, FileError, UnavailableError, UsageError, pip_install
+from adapcli.model.hub import prefer_cache_when_offline
 from adapcli.model.preprocessing import Preprocessing
+from adapcli.model.published import unwrapped
+from adapcli.model.weights import read_pt, read_safetensors, state_in
 from policies.files import read_json
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSIFIER = "ForImageClassification"
+MAKING = (
+    "checkpoint_path",
+    "cache_dir",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "scriptable",
+)
+"""Arguments of timm.create_model that are no part of an architecture; some would load other files."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +67,51 @@ def as_map(found: Tensor, prefix: int | None, channels: int | None) -> Tensor | 
     return patches.transpose(1, 2).reshape(len(found), -1, side, side)
 
 
-def load_timm(name: str, device: torch.device, *, pretrained: bool = True) -> Backbone:
-    """A model of timm by its name, `architecture[.tag]`.
+def load_timm(name: str, device: torch.device) -> Backbone:
+    """A model of timm by its name, `architecture[.tag]`, with its weights from the hub, or `NAME@FILE`.
 
-    UnavailableError without timm or if the weights cannot be had, UsageError for a name it does not know.
+    FILE: a state_dict, as `.safetensors` or read as weights only. UnavailableError without timm or if the
+    weights cannot be had, UsageError for a name it does not know, FileError for weights that do not fit it.
     """
+    name, at, file = name.partition("@")
+    if at and not Path(file).expanduser().is_file():
+        raise FileError(f"teacher timm:{name[:100]}@{file[:200]}: no such file")
+    offline = not at and prefer_cache_when_offline()
+    timm = _timm(name)
+    _check_name(timm, name)
+    if at:
+        network = timm.create_model(name, pretrained=False)
+        _fill(network, Path(file).expanduser())
+        return _timm_backbone(network, device, timm.data.resolve_model_data_config(network))
+    try:
+        network = timm.create_model(name, pretrained=True)
+    except Exception as error:  # its own errors, the hub's, the transport's
+        why = "the hub cannot be reached, its cache lacks the weights" if offline else _first_line(error)
+        hint = f"weights in a file: timm:{name}@FILE"
+        raise UnavailableError(f"teacher timm:{name}: cannot be had: {why}", hint) from error
+    return _timm_backbone(network, device, timm.data.resolve_model_data_config(network))
+
+
+def _timm(name: str) -> Any:
     try:
         import timm
     except Exception as error:  # a torchvision of another build of torch fails with a RuntimeError
-        raise UnavailableError(
-            f"teacher timm:{name[:100]}: timm cannot be used: {_first_line(error)}",
-            "pip install 'adap[timm]'",
-        ) from error
-    _check_name(timm, name)
-    try:
-        network = timm.create_model(name, pretrained=pretrained)
-    except Exception as error:  # its own errors, the hub's, the transport's
-        raise UnavailableError(f"teacher timm:{name}: cannot be had: {_first_line(error)}") from error
+        told = f"teacher timm:{name[:100]}: timm cannot be used: {_first_line(error)}"
+        raise UnavailableError(told, pip_install("timm")) from error
+    return timm
 
+
+def _fill(network: nn.Module, file: Path) -> None:
+    """Load weights into a network. FileError unless they are exactly its own."""
+    state = read_safetensors(file) if file.suffix == ".safetensors" else state_in(file, read_pt(file))
+    try:
+        network.load_state_dict(unwrapped(state))
+    except RuntimeError as error:
+        first = "".join(str(error).splitlines()[1:2]).strip()
+        raise FileError(f"{file}: these weights do not fit the model: {first[:200]}") from error
+
+
+def _timm_backbone(network: Any, device: torch.device, data: Mapping[str, Any]) -> Backbone:
     network.to(device).eval().requires_grad_(False)
     prefix, channels = getattr(network, "num_prefix_tokens", 0), network.num_features
 
@@ -80,7 +120,7 @@ def load_timm(name: str, device: torch.device, *, pretrained: bool = True) -> Ba
         logits = network.forward_head(found) if network.num_classes else None
         return logits, as_map(found, prefix, channels)
 
-    preprocessing = _timm_preprocessing(timm.data.resolve_model_data_config(network))
+    preprocessing = _timm_preprocessing(data)
     return Backbone(answer, preprocessing, network.num_classes or None, channels)
 
 
@@ -104,18 +144,22 @@ def _timm_preprocessing(known: Mapping[str, Any]) -> Preprocessing:
 def load_hf(folder: str, device: torch.device) -> Backbone:
     """A folder that transformers wrote: config.json, preprocessor_config.json and model.safetensors.
 
-    FileError for a folder that is not that, or that brings code of its own; UnavailableError without
-    transformers.
+    Or that timm wrote (`timm.models.save_for_hf`): config.json with an `architecture`, and model.safetensors.
+    FileError for a folder that is not that, or that brings code of its own; UnavailableError without the
+    library.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise FileError(f"teacher hf:{folder}: no such folder", "download it first: nothing is fetched")
+    saved: Any = read_json(path / "config.json")
+    if isinstance(saved, dict) and "architecture" in saved and "architectures" not in saved:
+        return _timm_folder(path, saved, device)
     config = _config(path)
     preprocessing = _hf_preprocessing(path, config)
     try:
         import transformers
     except ImportError as error:
-        raise UnavailableError("hf: needs the hf extra", "pip install 'adap[hf]'") from error
+        raise UnavailableError("hf: needs the hf extra", pip_install("hf")) from error
     network = _hf_network(transformers, path, config)
     network.to(device).eval().requires_grad_(False)
     known: Any = network.config
@@ -123,6 +167,37 @@ def load_hf(folder: str, device: torch.device) -> Backbone:
     channels = getattr(known, "hidden_size", None) or known.hidden_sizes[-1]
     classes = known.num_labels if _classifies(config) else None
     return Backbone(_hf_answer(network, classes is not None, channels), preprocessing, classes, channels)
+
+
+def _timm_folder(path: Path, config: Mapping[str, Any], device: torch.device) -> Backbone:
+    """What `timm.models.save_for_hf` wrote: an architecture that timm knows, its arguments and its data."""
+    name, arguments = config["architecture"], config.get("model_args") or {}
+    data = config.get("pretrained_cfg") or {}
+    plain = isinstance(arguments, dict) and all(
+        key not in MAKING and isinstance(value, str | int | float | bool | None | list)
+        for key, value in arguments.items()
+    )
+    if not isinstance(name, str) or not plain or not isinstance(data, dict):
+        raise FileError(f"{path / 'config.json'}: not what timm saves")
+    files = ("model.safetensors", "pytorch_model.bin")
+    weights = next((path / file for file in files if (path / file).is_file()), None)
+    if weights is None:
+        raise FileError(f"{path}: model.safetensors missing in this folder")
+    try:
+        preprocessing = _timm_preprocessing(data)
+        Preprocessing.from_dict(preprocessing.to_dict(), int(data["input_size"][0]))
+    except (FileError, KeyError, TypeError, ValueError, IndexError) as error:
+        told = f"pretrained_cfg: not usable: {_first_line(error)}"
+        raise FileError(f"{path / 'config.json'}: {told}") from error
+    timm = _timm(name)
+    _check_name(timm, name)
+    try:
+        classes = config.get("num_classes")
+        network = timm.create_model(name, pretrained=False, num_classes=classes, **arguments)
+    except Exception as error:  # anything a stranger's arguments can make it raise
+        raise FileError(f"{path}: timm cannot make {name}: {_first_line(error)}") from error
+    _fill(network, weights)
+    return _timm_backbone(network, device, data)
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from adapcli.errors import UnavailableError
+from adapcli.errors import UnavailableError, pip_install
 
 
 class Board:
@@ -16,9 +16,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UnavailableError(
-                "TensorBoard is not installed", "pip install 'adap[tensorboard]'"
-            ) from error
+            raise UnavailableError("TensorBoard is not installed", pip_install("tensorboard")) from error
         self._make: Any = SummaryWriter
         self._folder = folder / "tensorboard"
         self._writer: Any = None

@@ -26,7 +26,7 @@ class PairedPictures:
         self, spec: DataSpec, task: Task, classes: int | None = None, train_share: float | None = None
     ) -> None:
         root = folder_of(spec.name, task)
-        self.task, self.pairs = task, list_pairs(root, task, spec.depth_scale)
+        self.task, self.pairs = task, list_pairs(root, task, spec)
         self.data = with_share(spec, self.pairs.catalogue, train_share)
         self.findings = self.pairs.catalogue.findings
         entries = for_training(self.pairs.catalogue, self.data)

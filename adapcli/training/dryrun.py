@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from adapcli.errors import FileError, UnavailableError
+from adapcli.errors import FileError, UnavailableError, pip_install
 from adapcli.model.checkpoint import load, packaged
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import flops
@@ -103,7 +103,7 @@ def plan(recipe: Recipe, device: str = "cpu") -> Plan:
     model = _model(recipe, source, notes)
     _ask_teacher(recipe, model.config, notes)
     if recipe.optimiser.name == "soap" and find_spec("pytorch_optimizer") is None:
-        notes.append("optimiser soap: pytorch_optimizer is not installed: pip install 'adap[soap]'")
+        notes.append(f"optimiser soap: pytorch_optimizer is not installed: {pip_install('soap')}")
     trained = freeze(model, recipe.train)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     values = sum(parameter.numel() for parameter in trained)

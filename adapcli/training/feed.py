@@ -1,6 +1,5 @@
 """Training samples by the number of their batch: always the same ones, whatever was asked for before."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.data.workers import ReadAhead
 from adapcli.errors import FileError
+from adapcli.limits import cpus
 from adapcli.model.preprocessing import Preprocessing
 
 E = TypeVar("E", bound=Entry)
@@ -173,7 +173,7 @@ class Shuffled(Generic[E]):
         self.size, self.workers, self.rows = size, workers, range(size)
         self.skipped: dict[str, str] = {}
         self._ahead: ReadAhead[tuple[Batch, dict[str, str]]] | None = None
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._pool = ThreadPoolExecutor(cpus())
         self._waiting: dict[int, list[Future[Loaded]]] = {}
         self._quiet = warnings.catch_warnings()
 

@@ -10,7 +10,7 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
 from adapcli.distributed.parts import WholeParameters, in_full, in_parts
-from adapcli.errors import AdapError, UnavailableError
+from adapcli.errors import AdapError, UnavailableError, pip_install
 from adapcli.model.perceiver import AdaPerceiver
 from adapcli.training.schema import Optimiser, Recipe
 
@@ -167,7 +167,7 @@ def _soap(model: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
     try:
         from pytorch_optimizer import SOAP
     except ImportError as error:
-        raise UnavailableError("optimiser soap needs the soap extra", "pip install 'adap[soap]'") from error
+        raise UnavailableError("optimiser soap needs the soap extra", pip_install("soap")) from error
     groups = parameter_groups(dict(learning(model)), options.weight_decay)
     made: torch.optim.Optimizer = SOAP(groups, lr=options.learning_rate, betas=options.betas)
     return made

@@ -43,6 +43,7 @@ from adapcli.training.source import open_source
 from adapcli.training.start import start
 from adapcli.training.teacher import open_teacher
 from policies.files import write_json, write_text
+from policies.shown import short_repr
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Trained:
 
     data: with the share that was trained on, so that other splits can leave it out.
     """
+
+    __repr__ = short_repr
 
     model: AdaPerceiver
     checkpoint: Path

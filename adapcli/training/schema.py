@@ -34,7 +34,9 @@ def _split(text: str) -> str:
 def _teacher(source: str) -> str:
     kind, _, name = source.partition(":")
     if source not in ("self", "in-place") and not (kind in ("ckpt", "timm", "hf") and name):
-        raise ValueError(f"{source[:80]!r}: expected self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER")
+        raise ValueError(
+            f"{source[:80]!r}: expected self, in-place, ckpt:PATH, timm:NAME[@FILE] or hf:FOLDER"
+        )
     return source
 
 
@@ -170,7 +172,7 @@ class Augment(Strict):
 
 
 class Teacher(Strict):
-    """Whom to learn from: self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER; `at`: its configuration.
+    """Whom to learn from: self, in-place, ckpt:PATH, timm:NAME[@FILE] or hf:FOLDER; `at`: its configuration.
 
     self: the averaged weights of this very run, at its full configuration unless `at` says otherwise.
     in-place: every readout learns from the one a block and a granularity further in the same pass, without a

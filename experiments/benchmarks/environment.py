@@ -21,7 +21,7 @@ from policies.anytime.env import Anytime, AnytimeEnv
 from policies.encoding import Prices
 from policies.isolation import one_thread
 from policies.rl import recipes, training
-from policies.rl.vec_env import AnytimeVecEnv
+from policies.rl.vec_env import TaskVecEnv
 from policies.table import OutcomeTable
 
 AXES = {
@@ -58,7 +58,7 @@ def alone(task: Anytime, count: int, steps: int) -> float:
     """Steps a second of the vectorised environment, actions drawn beforehand."""
     rng = np.random.default_rng(0)
     actions = rng.integers(task.n_actions, size=(steps, count))
-    env = AnytimeVecEnv(task, count)
+    env = TaskVecEnv(task, count, infos=False)  # as policies.train uses it
     env.reset()
     env.step(actions[0])
     start = time.process_time()
@@ -80,9 +80,9 @@ def one_at_a_time(env: AnytimeEnv, steps: int) -> float:
 def learning(task: Anytime, n_envs: int, timesteps: int, *, still: bool = False) -> float:
     """Steps a second of PPO with the preset, or fewer environments; `still`: in one that costs nothing."""
     chosen = training.adjusted(recipes.ANYTIME_RECIPES["ppo"], timesteps, n_envs, 0)
-    env = AnytimeVecEnv(task, n_envs, scale_rewards=True)
+    env = TaskVecEnv(task, n_envs, scale_rewards=True, infos=False)
     seen = env.reset()
-    nothing = seen, np.zeros(n_envs, np.float32), np.zeros(n_envs, bool), env._infos
+    nothing = seen, np.zeros(n_envs, np.float32), np.zeros(n_envs, bool), env._no_infos
     with one_thread(), mock.patch.object(env, "step_wait", (lambda: nothing) if still else env.step_wait):
         model = training.model_of("ppo", env, chosen, 0)
         start = time.process_time()

@@ -23,7 +23,7 @@ RIVALS = {
 }
 """timm's names and sides of their images in pixels; shares are told against the first."""
 
-HOW = "pip install 'adap[timm]' (torchvision must match torch: both from the same index)"
+HOW = "pip install 'adapcli[timm]' (torchvision must match torch: both from the same index)"
 
 
 def configurations(model: AdaPerceiver) -> list[Configuration]:

@@ -1,6 +1,6 @@
-"""How long `adap --help` takes, against the same with every library imported first.
+"""What starting costs: `adap --help` against every import made first, `adap predict` against torch alone.
 
-Prints medians in milliseconds and their ratio; `--json` prints one object. Run from the repository's root.
+Prints medians and their ratios; `--json` prints one object. Run from the repository's root.
 """
 
 import argparse
@@ -8,17 +8,29 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-LAZY = "from adapcli.main import main; raise SystemExit(main(['--help']))"
-EAGER = "import torch, pandas, matplotlib.pyplot, optuna, stable_baselines3, sklearn; " + LAZY
+from PIL import Image
+
+HELP = "from adapcli.main import main; raise SystemExit(main(['--help']))"
+EAGER = "import torch, pandas, matplotlib.pyplot, optuna, stable_baselines3; " + HELP
 HEAVY = ("torch", "pandas", "matplotlib", "optuna", "stable_baselines3", "sklearn")
+PREDICT = "from adapcli.main import main; raise SystemExit(main(['predict', 'a.png', '--quiet']))"
+TORCH = "import torch"
 
 
-def seconds(code: str) -> float:
+def seconds(code: str, folder: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=folder)
     return time.perf_counter() - start
+
+
+def medians(codes: tuple[str, str], repeats: int, folder: str) -> list[float]:
+    """Alternating, so that a busy moment of the machine hits both; the first pair warms the disk cache."""
+    pairs = [[seconds(code, folder) for code in codes] for _ in range(repeats + 1)][1:]
+    return [statistics.median(column) for column in zip(*pairs, strict=True)]
 
 
 def heavy_imports() -> list[str]:
@@ -30,15 +42,19 @@ def heavy_imports() -> list[str]:
 
 
 def measure(repeats: int) -> dict[str, object]:
-    # Alternating, so that a busy moment of the machine hits both; the first pair warms the disk cache.
-    pairs = [(seconds(LAZY), seconds(EAGER)) for _ in range(repeats + 1)][1:]
-    lazy, eager = (statistics.median(column) for column in zip(*pairs, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        Image.new("L", (32, 32), 90).save(Path(folder) / "a.png")
+        lazy, eager = medians((HELP, EAGER), repeats, folder)
+        torch, predict = medians((TORCH, PREDICT), repeats, folder)
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "help_ms": round(1000 * lazy, 1),
         "eager_ms": round(1000 * eager, 1),
         "ratio": round(eager / lazy, 1),
         "heavy_imports": heavy_imports(),
+        "import_torch_ms": round(1000 * torch, 1),
+        "predict_ms": round(1000 * predict, 1),
+        "predict_ratio": round(predict / torch, 2),
         "repeats": repeats,
     }
 
@@ -54,6 +70,8 @@ def main() -> None:
         return
     print(f"adap --help: {found['help_ms']} ms, everything imported first: {found['eager_ms']} ms")
     print(f"ratio {found['ratio']}; heavy modules imported for help: {found['heavy_imports'] or 'none'}")
+    print(f"adap predict of one image: {found['predict_ms']} ms, import torch: {found['import_torch_ms']} ms")
+    print(f"ratio {found['predict_ratio']}")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,11 @@ was one; the place, as hat functions along each axis (one per level, 8 at most);
 the full one; with a range of prices, log lambda as 8 hat functions (`policies.encoding.Prices`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
@@ -30,8 +29,8 @@ from policies.anytime.lattice import Lattice
 from policies.anytime.seen import Sight
 from policies.anytime.soft import ScoreKind, Target, aimed, scores_of
 from policies.base import split_rows
-from policies.encoding import CLIP, PRICE_NODES, Prices
-from policies.env import opened
+from policies.encoding import CLIP, PRICE_NODES, Prices, price_or_range
+from policies.env import TaskEnv, asked, draw_prices, labels_of, opened
 from policies.errors import UsageError
 from policies.table import OutcomeTable
 
@@ -57,14 +56,18 @@ class Walks:
     change: Singles
     later: Singles
 
+    def take(self, places: npt.NDArray[Any]) -> Self:
+        """A copy of the episodes at `places`."""
+        return type(self)(**{name: values[places] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True, eq=False)
 class Anytime:
-    """The task itself, for any number of episodes at once; both environments are thin shells around it.
+    """The task itself, for any number of episodes at once (see `policies.env.Task`).
 
     signals (n x C, S) and score (n x C,): of sample r at configuration c in row r C + c. moves (C A,):
     configuration after action a at c, at c A + a; step_share (C A,): what that costs, as share of the full
-    cost. entries: where episodes begin, one drawn for each.
+    cost. entries: where episodes begin, one drawn for each. look_flops: part of every step's cost.
     """
 
     lattice: Lattice
@@ -77,6 +80,11 @@ class Anytime:
     entries: IntArray
     ends: npt.NDArray[np.bool_]
     prices: float | Prices
+    look_flops: float
+    target: Target
+    labels: tuple[str, ...]
+
+    reward_unit = 0.1
 
     @classmethod
     def of(
@@ -84,7 +92,7 @@ class Anytime:
         table: OutcomeTable,
         *,
         split: str = "fit",
-        lambda_: float | tuple[float, float] | Prices = 0.1,
+        lambda_: float | Sequence[float] | Prices = 0.1,
         entries: Sequence[int] | None = None,
         score: ScoreKind | None = None,
         target: Target = "score",
@@ -93,16 +101,13 @@ class Anytime:
     ) -> "Anytime":
         """The task on one split; signals are standardised, and scores calibrated, on the fit split.
 
-        lambda_: a price, or the range that each episode's is drawn from (uniform in the logarithm).
+        lambda_: a price, or a range (low, high); each episode then draws one, uniform in the logarithm.
         entries: positions in the table; by default the cheapest from which the full configuration can be
         reached. score, target, along: as for `policies.anytime.gate.train_gate`. look_flops: what each look
         costs on top. Raises UsageError for arguments out of range.
         """
-        table = aimed(table, target)
+        prices, table = price_or_range(lambda_), aimed(table, target)
         lattice, rows = Lattice.of(table, along), split_rows(table, split)
-        prices = Prices(*lambda_) if isinstance(lambda_, tuple) else lambda_
-        if not isinstance(prices, Prices) and not (np.isfinite(prices) and prices >= 0):
-            raise UsageError(f"lambda {prices}: expected a finite price, 0 or more")
         begin = default_entries(table, lattice) if entries is None else _checked(entries, lattice)
         full = float(table.cost_flops[table.full])
         here = np.arange(table.n_configs)[:, None]
@@ -119,6 +124,9 @@ class Anytime:
             entries=begin,
             ends=lattice.ends,
             prices=prices,
+            look_flops=look_flops,
+            target=target,
+            labels=labels_of(table),
         )
 
     @property
@@ -142,15 +150,12 @@ class Anytime:
         """One of the lattice's actions; 0 stops."""
         return spaces.Discrete(self.n_actions)
 
-    def begin(self, rng: np.random.Generator, count: int) -> Walks:
-        """`count` episodes at their start."""
-        row = rng.integers(len(self.score) // self.n_configs, size=count)
+    def begin(self, rng: np.random.Generator, count: int, options: Mapping[str, Any] | None = None) -> Walks:
+        """See Task."""
+        n_rows = len(self.score) // self.n_configs
+        row = asked(options, "row", rng.integers(n_rows, size=count), n_rows)
         at = self.entries[rng.integers(len(self.entries), size=count)]
-        if isinstance(self.prices, Prices):
-            lambda_ = self.prices.draw(rng, count)
-            shown = self.prices.code(lambda_)
-        else:
-            lambda_, shown = np.full(count, float(self.prices)), np.zeros((count, 0), np.float32)
+        lambda_, shown = draw_prices(self.prices, rng, count, options)
         signals = self.signals.take(row * self.n_configs + at, axis=0)
         return Walks(
             row=row,
@@ -177,19 +182,19 @@ class Anytime:
         walks.cost = walks.cost + share
         return gained - walks.lambda_ * share, ended
 
-    def renew(self, walks: Walks, ended: npt.NDArray[np.bool_], rng: np.random.Generator) -> None:
-        """Begin anew in the places of the episodes that have ended (n,)."""
-        places = np.flatnonzero(ended)
-        if not len(places):
-            return
-        fresh = self.begin(rng, len(places))
-        for name, values in vars(fresh).items():
-            getattr(walks, name)[places] = values
-
     def observe(self, walks: Walks) -> Singles:
         """What is seen of each episode, (n, D)."""
         seen = self.sight(walks.at, walks.signals, walks.change, walks.later, walks.cost)
         return np.concatenate([seen, walks.shown], axis=1) if walks.shown.shape[1] else seen
+
+    def info(self, walks: Walks) -> dict[str, npt.NDArray[Any]]:
+        """See Task; cost_share: spent so far."""
+        return {
+            "row": walks.row.copy(),
+            "configuration": walks.at.copy(),
+            "lambda": walks.lambda_.astype(np.float64),
+            "cost_share": walks.cost.astype(np.float64),
+        }
 
 
 def default_entries(table: OutcomeTable, lattice: Lattice) -> IntArray:
@@ -207,38 +212,13 @@ def _checked(entries: Sequence[int], lattice: Lattice) -> IntArray:
     return found.astype(np.int64)
 
 
-class AnytimeEnv(gymnasium.Env[Any, Any]):
-    """`adap/Anytime-v0`: one episode at a time. Arguments as in `Anytime.of`.
+class AnytimeEnv(TaskEnv):
+    """`adap/Anytime-v0`: one episode at a time. Other arguments as in `Anytime.of`.
 
     table: an outcome table, or the folder of one.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, table: OutcomeTable | str | Path, **given: Any) -> None:
-        self.task = Anytime.of(opened(table), **given)
-        self.observation_space = self.task.observation_space
-        self.action_space = self.task.action_space
-        self.render_mode = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Singles, dict[str, Any]]:
-        """Draw a sample at an entry; returns what is seen of it, and what it is."""
-        super().reset(seed=seed)
-        self._walk = self.task.begin(self.np_random, 1)
-        return self.task.observe(self._walk)[0].copy(), self._info()
-
-    def step(self, action: Any) -> tuple[Singles, float, bool, bool, dict[str, Any]]:
-        """Stop or go on."""
-        reward, ended = self.task.step(self._walk, np.asarray([action], dtype=np.int64))
-        return self.task.observe(self._walk)[0].copy(), float(reward[0]), bool(ended[0]), False, self._info()
-
-    def _info(self) -> dict[str, Any]:
-        """row: position in the split; configuration: position in the table; cost_share: spent so far."""
-        return {
-            "row": int(self._walk.row[0]),
-            "configuration": int(self._walk.at[0]),
-            "lambda": float(self._walk.lambda_[0]),
-            "cost_share": float(self._walk.cost[0]),
-        }
+    def __init__(
+        self, table: OutcomeTable | str | Path, *, render_mode: str | None = None, **given: Any
+    ) -> None:
+        super().__init__(Anytime.of(opened(table), **given), render_mode)

@@ -23,6 +23,7 @@ from policies.errors import UsageError
 from policies.grid import Grid
 from policies.live import Looks, Verdict
 from policies.objective import Objective
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 PRICES_TRIED = 33
@@ -36,6 +37,8 @@ class Gate:
     (the first always does). regressors: K; weights (K, A - 1, B): gain of the other actions over stopping.
     lambda_: the price it was made for. Every look costs `own_flops`.
     """
+
+    __repr__ = short_repr
 
     grid: Grid
     signal_names: tuple[str, ...]

@@ -15,10 +15,20 @@ from policies.errors import UsageError
 from policies.grid import Grid
 from policies.live import Looks, Verdict
 from policies.network import Network
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
-KINDS = {"anytime-ppo": "probability", "anytime-a2c": "probability", "anytime-dqn": "value"}
-"""What the network's outputs are: logits of a probability per action, or a value each."""
+KINDS = {
+    "anytime-ppo": "probability",
+    "anytime-a2c": "probability",
+    "anytime-dqn": "value",
+    "anytime-sb3": "value",
+}
+"""What the network's outputs are: logits of a probability per action, or a value each.
+
+Probabilities of actions with one goal add up. A model brought in from Stable-Baselines3 takes the largest
+output, as it does there, whatever that is.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +36,12 @@ class AnytimeNetwork:
     """Enters at nodes[0] and follows the likeliest, or most valuable, goal.
 
     nodes, moves: as in `policies.anytime.gate.Gate`; sight: what is seen at each of the K nodes. `at` gives
-    the same policy at another price: one training, all budgets.
+    the same policy at another price: one training, all budgets. prices: the range of the price that the
+    network is shown; None if it was trained at one price and is shown none. trained_look_flops: what each
+    look added to the cost that the network was shown in training, by default `own_flops`.
     """
+
+    __repr__ = short_repr
 
     kind: str
     grid: Grid
@@ -35,10 +49,11 @@ class AnytimeNetwork:
     nodes: tuple[int, ...]
     moves: IntArray
     sight: Sight
-    prices: Prices
+    prices: Prices | None
     network: Network
     lambda_: float
     name: str
+    trained_look_flops: float | None = None
 
     feature_names = ()
 
@@ -48,12 +63,14 @@ class AnytimeNetwork:
             raise UsageError(f"kind {self.kind}: not known", f"known: {', '.join(KINDS)}")
         if not (np.isfinite(self.lambda_) and self.lambda_ >= 0):
             raise UsageError(f"lambda {self.lambda_}: expected a finite price, 0 or more")
+        if not np.isfinite(self.trained_look_flops or 0.0):
+            raise UsageError(f"trained_look_flops {self.trained_look_flops}: expected a finite number")
         if self.sight.mean.shape != (len(self.nodes), len(self.signal_names)):
             raise UsageError(
                 f"{len(self.nodes)} nodes, {len(self.signal_names)} signals: {self.sight.mean.shape}"
             )
         if (self.network.inputs, self.network.outputs) != (
-            self.sight.size + PRICE_NODES,
+            self.sight.size + (PRICE_NODES if self.prices else 0),
             self.moves.shape[1],
         ):
             raise UsageError("the network does not fit its signals and actions")
@@ -68,6 +85,11 @@ class AnytimeNetwork:
         """Of each look after the first, see policies.live.Stopper."""
         return self.own_flops
 
+    @property
+    def unshown_flops(self) -> float:
+        """Of each look, what is paid and yet not part of the cost that the network is shown."""
+        return 0.0 if self.trained_look_flops is None else self.own_flops - self.trained_look_flops
+
     def at(self, lambda_: float) -> "AnytimeNetwork":
         """The same network at another price."""
         return replace(self, lambda_=float(lambda_))
@@ -79,6 +101,8 @@ class AnytimeNetwork:
         later = np.full(n, 0.0 if first else 1.0, np.float32)
         share = np.asarray(cost_flops / max(self.grid.cost_flops), dtype=np.float32)
         seen = self.sight(np.full(n, node), signals, change, later, share)
+        if self.prices is None:
+            return seen.astype(np.float64)
         price = self.prices.code(np.array([self.lambda_]))
         return np.concatenate([seen, np.repeat(price, n, axis=0)], axis=1).astype(np.float64)
 
@@ -124,9 +148,10 @@ class AnytimeNetwork:
         return {
             "algo": self.kind,
             "lambda": self.lambda_,
-            "prices": [self.prices.low, self.prices.high],
+            "prices": self.prices and [self.prices.low, self.prices.high],
             "signal_names": list(self.signal_names),
             "nodes": list(self.nodes),
+            **({} if self.trained_look_flops is None else {"trained_look_flops": self.trained_look_flops}),
             **self.network.parameters(),
         }
 
@@ -140,17 +165,19 @@ class AnytimeNetwork:
         cls, grid: Grid, name: str, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> Self:
         """See policies.base.StoredPolicy."""
-        low, high = map(float, parameters["prices"])
+        kind = str(parameters["algo"])
+        look = float(parameters["trained_look_flops"]) if kind == "anytime-sb3" else None
         mean, per_unit, place = (arrays[part].astype(np.float32) for part in ("mean", "per_unit", "place"))
         return cls(
-            kind=str(parameters["algo"]),
+            kind=kind,
             grid=grid,
             signal_names=tuple(map(str, parameters["signal_names"])),
             nodes=tuple(map(int, parameters["nodes"])),
             moves=arrays["moves"].astype(np.int64),
             sight=Sight(mean, per_unit, place),
-            prices=Prices(low, high),
+            prices=Prices.restore(parameters["prices"]),
             network=Network.restore(parameters, arrays),
             lambda_=float(parameters["lambda"]),
             name=name,
+            trained_look_flops=look,
         )

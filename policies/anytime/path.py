@@ -21,6 +21,7 @@ from policies.errors import UsageError
 from policies.grid import Grid
 from policies.live import Looks, Verdict
 from policies.objective import Objective
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 from policies.threshold import Chain, Sweep, Threshold, signal_of, stage_costs
 
@@ -39,6 +40,8 @@ class Path:
     thresholds (K - 1,): of all states but the last, whose answer stands whatever its signal. lambda_: the
     price it was made for. Cost: the first configuration, every increment with its readout, a comparison each.
     """
+
+    __repr__ = short_repr
 
     grid: Grid
     chain: Chain

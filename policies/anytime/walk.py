@@ -15,7 +15,10 @@ from policies.table import OutcomeTable
 Node = int
 Singles = npt.NDArray[np.float32]
 Advantage = Callable[[Node, Singles, Singles, FloatArray], FloatArray]
-"""(node, signals (n, S), signals before (n, S), cost_flops (n,)) -> how good each action is, (n, A)."""
+"""(node, signals (n, S), signals before (n, S), cost_flops (n,)) -> how good each action is, (n, A).
+
+cost_flops is what was spent, less `unshown_flops` per look where a policy has such.
+"""
 
 
 class Walker(Protocol):
@@ -61,20 +64,27 @@ def walk(policy: Walker, table: OutcomeTable, rows: IntArray, advantage: Advanta
     wanted = columns(policy.signal_names, table.signal_names, policy.name)
     nodes, n = np.array(policy.nodes), len(rows)
     at, cost = np.zeros(n, np.int64), np.full(n, float(table.cost_flops[nodes[0]]))
-    before = np.full((n, len(wanted)), np.nan, np.float32)
+    before, looks = np.full((n, len(wanted)), np.nan, np.float32), np.zeros(n, np.int64)
     for node in range(len(nodes)):
         here = np.flatnonzero(at == node)
         if not len(here):
             continue
         cost[here] += policy.own_flops
+        looks[here] += 1
         if (policy.moves[node] == node).all():
             continue
         signals = np.asarray(table.signals[np.asarray(rows)[here], nodes[node]], np.float32)[:, wanted]
-        chosen = advantage(node, signals, before[here], cost[here]).argmax(axis=1)
+        shown = _shown(policy, cost[here], looks[here])
+        chosen = advantage(node, signals, before[here], shown).argmax(axis=1)
         at[here] = policy.moves[node][chosen]
         cost[here] += _steps(table, nodes[node], nodes[at[here]])
         before[here] = signals
     return Decision(nodes[at], cost)
+
+
+def _shown(policy: Walker, cost_flops: FloatArray, looks: IntArray) -> FloatArray:
+    """The cost that a policy is shown after so many looks (n,)."""
+    return cost_flops - getattr(policy, "unshown_flops", 0.0) * looks
 
 
 def _steps(table: OutcomeTable, at: int, goals: IntArray) -> FloatArray:
@@ -101,7 +111,8 @@ def decide(policy: Walker, looks: Looks, advantage: Advantage, steepness: Steepn
         here, node = np.flatnonzero(looks.at == position), place.get(position, -1)
         if node < 0 or (policy.moves[node] == node).all():
             continue
-        seen = looks.signals[here][:, wanted], looks.signals_before[here][:, wanted], looks.cost_flops[here]
+        shown = _shown(policy, looks.cost_flops[here], looks.count[here])
+        seen = looks.signals[here][:, wanted], looks.signals_before[here][:, wanted], shown
         found = advantage(node, *seen)
         lead = _leaders(found, policy.moves[node])
         go_to[here] = np.array(policy.nodes)[policy.moves[node][lead[:, 0]]]

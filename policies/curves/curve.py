@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from policies.base import Decision, FloatArray, IntArray, OneLook, Policy, split_rows
 from policies.curves.draws import Resampling
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 CHUNK = 1 << 14
@@ -20,6 +21,8 @@ class Curve:
     score, cost_flops: (1 + resamples, K) means, first of the samples as they are, then of each draw; costs
     hold features, networks and every readout. parameters: (K,) prices or thresholds, NaN where there is none.
     """
+
+    __repr__ = short_repr
 
     name: str
     score: FloatArray

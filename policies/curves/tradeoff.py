@@ -10,6 +10,7 @@ from policies.base import Policy, Trained
 from policies.curves.curve import Curve, curve_of, members_of
 from policies.curves.draws import RESAMPLES
 from policies.curves.gap import Worth, Yardstick
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 SHOWN = 17
@@ -19,6 +20,8 @@ SHOWN = 17
 @dataclass(frozen=True, eq=False)
 class TradeOff:
     """The curve and what it is worth. chosen: the position in it of the policy that was chosen."""
+
+    __repr__ = short_repr
 
     yardstick: Yardstick
     curve: Curve

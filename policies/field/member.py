@@ -13,13 +13,16 @@ from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as dump_arrays
 
 from policies import base, registry
-from policies.base import Progress, StoredPolicy, Trained, measure, split_rows
+from policies.base import Decision, IntArray, Progress, StoredPolicy, Trained, measure, split_rows
 from policies.curves import Curve, Yardstick, chosen_of, curve_of, members_of
 from policies.errors import FileError
 from policies.field.entrant import Entrant
 from policies.files import atomic_folder, read_json, write_bytes, write_json
 from policies.guarantee import Promise
+from policies.guarantee.promise import Loss
 from policies.objective import Objective
+from policies.samples import FEW
+from policies.statistics import normal_interval
 from policies.table import OutcomeTable
 
 SCHEMA_VERSION = 1
@@ -64,7 +67,8 @@ class Request:
 class Member:
     """One training of one entrant.
 
-    curves: of its family, by split; chosen: the policy's position in them. seconds: of training. Otherwise as
+    curves: of its family, by split; chosen: the policy's position in them. seconds: of training. surely:
+    whether it keeps the objective on the 95 % interval of few tune samples, see `_surely`. Otherwise as
     policies.base.Trained.
     """
 
@@ -81,6 +85,7 @@ class Member:
     curves: Mapping[str, Curve]
     certificate: Mapping[str, Any] | None = None
     target: str = "score"
+    surely: bool = True
 
     @property
     def trained(self) -> Trained:
@@ -112,6 +117,7 @@ class Member:
             "seconds": self.seconds,
             "chosen": self.chosen,
             "target": self.target,
+            "surely": self.surely,
         }
         arrays = {f"{split}_full": yardstick.full_score for split, yardstick in yardsticks.items()}
         for split, curve in self.curves.items():
@@ -155,6 +161,7 @@ class Member:
                 curves=curves,
                 certificate=base.read(folder).certificate(),
                 target=str(told.get("target", "score")),  # earlier versions had no other
+                surely=bool(told.get("surely", True)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{folder}: not usable: {error}") from error
@@ -175,7 +182,7 @@ def train_member(
     `policies.registry.train` raises.
     """
     started = perf_counter()
-    trained = _trained(entrant, table, request, seed, progress)
+    trained, surely = _surely(_trained(entrant, table, request, seed, progress), table, request)
     seconds = perf_counter() - started
     members = members_of(trained.family, MEMBERS, trained.policy)
     curves = {
@@ -196,6 +203,7 @@ def train_member(
         curves=curves,
         certificate=trained.certificate,
         target=registry.target_of(table),
+        surely=surely,
     )
 
 
@@ -216,6 +224,41 @@ def _trained(
         given |= asked.to_dict()
     trained = registry.train(entrant.algo, table, env=entrant.env, progress=progress, **given)
     return trained if request.promise is not None or asked.lambda_ is None else _chosen(trained, table, asked)
+
+
+def _surely(trained: Trained, table: OutcomeTable, request: Request) -> tuple[Trained, bool]:
+    """Of few tune samples, the member that keeps the objective on their 95 % interval, and whether one does.
+
+    The mean alone is off by more than is asked for, and the cheapest member that keeps it is the luckiest.
+    Where none surely does, the training stays as it is. A price and a promise choose in their own ways.
+    """
+    asked, rows = request.objective, split_rows(table, "tune")
+    if request.promise is not None or asked.lambda_ is not None or len(rows) >= FEW:
+        return trained, True
+    decisions = [(policy, policy.select(table, rows)) for policy in trained.family]
+    sure = [policy for policy, decision in decisions if surely_met(asked, table, rows, decision)]
+    if not sure:
+        return trained, False
+    measured = measure(sure, table, rows)
+    found = measured.trained(sure, asked, measured.choose(table, asked))
+    return replace(found, family=trained.family, candidates=trained.candidates, target=trained.target), True
+
+
+def surely_met(objective: Objective, table: OutcomeTable, rows: IntArray, decision: Decision) -> bool:
+    """Whether the whole 95 % interval of a decision for the samples at `rows` (n,) keeps the objective.
+
+    The full configuration alone surely keeps any limit on what is lost against it.
+    """
+    if objective.flops_target is not None:
+        cost = decision.cost_flops
+        high = cost[0] if (cost == cost[0]).all() else normal_interval(cost).high
+        return bool(high <= objective.flops_target * table.cost_flops[table.full] * (1 + 1e-12))
+    loss: Loss = "score" if objective.same_answer is None else "answer"
+    most = objective.max_drop if objective.same_answer is None else objective.same_answer
+    if most is None or (decision.configuration == table.full).all():
+        return True
+    promise = Promise(most, 0.975, loss)  # one end of the interval
+    return promise.bounds(table).upper(promise.losses(table, rows, decision)) <= most
 
 
 def _chosen(trained: Trained, table: OutcomeTable, objective: Objective) -> Trained:

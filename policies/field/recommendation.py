@@ -11,6 +11,7 @@ from policies.base import FloatArray
 from policies.curves import Yardstick, interval
 from policies.curves.gap import least_cost
 from policies.errors import UsageError
+from policies.samples import FEW
 from policies.statistics import Interval
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Value:
     """What an entrant gives of what was asked for, per draw of the tune samples (1 + resamples,).
 
     Larger is better. rank: 0 the simplest. met: whether the objective is satisfied on tune, or the promise
-    certified.
+    certified. surely: whether it is so on the 95 % interval of few tune samples; of many it is not asked.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Value:
     rank: int
     by_trial: bool
     met: bool
+    surely: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ def value_of(member: "Member", yardstick: Yardstick, request: "Request") -> Floa
     """What the objective asks for, of a member's curve on the yardstick's split, larger is better; per draw.
 
     A drop: the share of the full cost that is saved there; a budget: the score there; a price: the utility;
-    each of the best mixture of members and statics, where the kept policy is a single member. A promise:
-    what the certified policy itself saves.
+    each of the best mixture of members and statics, where the kept policy is a single member. A promise, or
+    few samples to tune on: what the kept policy itself gives.
     """
     asked, curve, full = request.objective, member.curves[yardstick.split], yardstick.full_cost_flops
-    if request.promise is not None:
+    few = yardstick.n < FEW and asked.lambda_ is None
+    if few and asked.flops_target is not None:
+        return np.asarray(curve.score[:, member.chosen])
+    if request.promise is not None or few:
         return np.asarray(1 - curve.cost_flops[:, member.chosen] / full)
     most = asked.same_answer if asked.max_drop is None else asked.max_drop
     if most is not None:  # of the agreement, the full configuration's score is 1
@@ -83,19 +88,20 @@ def value_of(member: "Member", yardstick: Yardstick, request: "Request") -> Floa
     return np.array([pareto.score_at(s, v, budget) for s, v in zip(share, score, strict=True)])
 
 
-def measure_text(request: "Request") -> str:
-    """What values are, in words."""
+def measure_text(request: "Request", n: int = FEW) -> str:
+    """What values on n tune samples are, in words."""
     asked = request.objective
     if request.promise is not None:
         return "of the full cost saved by what is guaranteed"
+    most = "most " if n < FEW else ""  # of the kept policy itself, not read from its curve
     if asked.max_drop is not None:
         unit = "point" if asked.max_drop == 0.01 else "points"
-        return f"of the full cost saved at {100 * asked.max_drop:g} {unit} below full"
+        return f"of the full cost saved at {most}{100 * asked.max_drop:g} {unit} below full"
     if asked.same_answer is not None:
         return f"of the full cost saved with at most {100 * asked.same_answer:g} % of other answers than full"
     if asked.lambda_ is not None:
         return f"score less {asked.lambda_:g} x cost"
-    return f"score at {asked.flops_target:g} of the full cost"
+    return f"score at {most}{asked.flops_target:g} of the full cost"
 
 
 def recommend(values: Sequence[Value], request: "Request", n: int) -> Recommendation:
@@ -103,11 +109,12 @@ def recommend(values: Sequence[Value], request: "Request", n: int) -> Recommenda
 
     Told apart means: the 95 % interval of the paired difference on the n tune samples leaves out 0. Learning
     by trial is recommended only where it is above the best of the others in this sense. Those that met the
-    objective go before those that did not. UsageError without values.
+    objective go before those that did not, and those that surely did first. UsageError without values.
     """
     if not values:
         raise UsageError("nothing to recommend from an empty field")
-    eligible = [value for value in values if value.met] or list(values)
+    met = [value for value in values if value.met] or list(values)
+    eligible = [value for value in met if value.surely] or met
     plain = [value for value in eligible if not value.by_trial] or eligible
     best = max(plain, key=lambda value: value.draws[0])
     near = [value for value in plain if not _below(value, best).low > 0]
@@ -115,9 +122,13 @@ def recommend(values: Sequence[Value], request: "Request", n: int) -> Recommenda
     winners = [value for value in eligible if value.by_trial and _below(best, value).low > 0]
     taken = max(winners, key=lambda value: value.draws[0], default=chosen)
     compared = tuple(Compared(v.name, interval(v.draws), _below(v, taken)) for v in values)
-    words = _Words(measure_text(request), n)
-    reason = (*words.chosen(taken, best, plain), *words.by_trial(taken, best, eligible))
-    return Recommendation(taken.name, best.name, measure_text(request), reason, compared)
+    words = _Words(measure_text(request, n), n)
+    reason = (
+        *words.chosen(taken, best, plain),
+        *words.by_trial(taken, best, eligible),
+        *words.few(taken, request),
+    )
+    return Recommendation(taken.name, best.name, words.measure, reason, compared)
 
 
 def _below(value: Value, other: Value) -> Interval:
@@ -149,6 +160,16 @@ class _Words:
             less = _difference(_below(near, taken))
             lines.append(f"Simpler ones give less: the best of them, {near.name}, by {less}.")
         return lines
+
+    def few(self, taken: Value, request: "Request") -> list[str]:
+        """What so few samples to choose on mean; nothing where there are enough."""
+        if self.n >= FEW or request.promise is not None or request.objective.lambda_ is not None:
+            return []
+        if taken.surely:
+            told = "only what keeps the target on the whole 95 % interval there is recommended"
+        else:
+            told = "nothing keeps the target on the whole 95 % interval there, so this may miss it"
+        return [f"{self.n} tune samples are few: {told}."]
 
     def by_trial(self, taken: Value, best: Value, eligible: Sequence[Value]) -> list[str]:
         """Why not one that learns by trial, or which others do not win."""

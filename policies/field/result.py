@@ -16,6 +16,7 @@ from policies.field.entrant import Entrant
 from policies.field.member import Member, Request
 from policies.field.recommendation import Recommendation, Value, recommend, value_of
 from policies.objective import Objective
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 SCHEMA_VERSION = 1
@@ -25,6 +26,8 @@ REPORTED = "test"
 @dataclass(frozen=True, eq=False)
 class Entry:
     """An entrant with its members, one per seed."""
+
+    __repr__ = short_repr
 
     entrant: Entrant
     members: tuple[Member, ...]
@@ -40,8 +43,8 @@ class Entry:
     def kept(self, yardstick: Yardstick, request: Request) -> Member:
         """The member of the best seed on the tune split."""
         values = [draws[0] for draws in self.values(yardstick, request)]
-        met = [member.met for member in self.members]
-        return self.members[int(np.lexsort((values, met))[-1])]
+        met, surely = ([getattr(member, at) for member in self.members] for at in ("met", "surely"))
+        return self.members[int(np.lexsort((values, surely, met))[-1])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,8 @@ class Field:
     oracles: what hindsight of answers, and of labels, is worth; skipped: name -> why it was left out.
     evaluations: of the kept policies on test.
     """
+
+    __repr__ = short_repr
 
     request: Request
     yardstick: Yardstick
@@ -100,6 +105,7 @@ class Field:
                         entry.entrant.rank,
                         entry.entrant.by_trial,
                         kept[entry.entrant.name].met,
+                        kept[entry.entrant.name].surely,
                     )
                     for entry in entries
                 ],

@@ -13,6 +13,8 @@ from policies.table import OutcomeTable
 Loss = Literal["score", "answer"]
 LOSSES: tuple[Loss, ...] = ("score", "answer")
 BLOCK_ROWS = 8192
+LARGEST = 0.1
+"""A guarantee of a larger loss is no guarantee; whoever asks for 0.5 means half a point."""
 
 
 @dataclass(frozen=True)

@@ -50,14 +50,10 @@ class Tested:
     p_value: float
 
 
-def candidates(
-    family: Sequence[StoredPolicy], table: OutcomeTable, promise: Promise, at_most: int = AT_MOST
-) -> list[Candidate]:
-    """The candidates to test, dearest first.
+def front_of(family: Sequence[StoredPolicy], table: OutcomeTable, promise: Promise) -> list[Candidate]:
+    """Those cheaper than full for which no other is both cheaper and likelier to be certified, dearest first.
 
-    Kept of the family are those cheaper than the full configuration, and for which no other is both cheaper
-    and likelier to be certified. The first does not depend on the limit. Behind it come those for which the
-    limit is a question: they might miss it, but should not. FileError without calibration samples.
+    They do not depend on the limit. FileError without calibration samples.
     """
     n = len(split_rows(table, "calibration"))
     rows = np.concatenate([split_rows(table, "fit"), split_rows(table, "tune")])
@@ -69,6 +65,25 @@ def candidates(
     for candidate in sorted(cheaper, key=lambda c: (bounds[id(c)], c.cost_flops)):
         if not front or candidate.cost_flops < front[-1].cost_flops:
             front.append(candidate)
+    return front
+
+
+def candidates(
+    family: Sequence[StoredPolicy], table: OutcomeTable, promise: Promise, at_most: int = AT_MOST
+) -> list[Candidate]:
+    """The candidates to test, dearest first; see `sequence_of`."""
+    n = len(split_rows(table, "calibration"))
+    return sequence_of(front_of(family, table, promise), n, promise, at_most)
+
+
+def sequence_of(
+    front: Sequence[Candidate], n: int, promise: Promise, at_most: int = AT_MOST
+) -> list[Candidate]:
+    """Of a front, those to test on n samples: the first, whatever the limit, then those it is a question for.
+
+    These might miss the limit, but should not.
+    """
+    bounds = {id(c): c.expected_bound(n, promise.confidence) for c in front}
     rest = [c for c in front[1:] if promise.limit / 2 < bounds[id(c)] <= promise.limit]
     kept = np.unique(np.linspace(0, len(rest) - 1, min(at_most - 1, len(rest))).astype(int))
     return [*front[:1], *(rest[i] for i in kept)]

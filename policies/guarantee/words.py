@@ -1,13 +1,21 @@
 """Certificates in words, the same in a terminal and in a report."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from policies.base import split_rows
 from policies.errors import InfeasibleError
 from policies.guarantee.bounds import Bounds
 from policies.guarantee.certificate import TESTS, Certificate
 from policies.guarantee.planning import needed
-from policies.guarantee.promise import Promise
-from policies.guarantee.sequence import Candidate, Tested
+from policies.guarantee.promise import LARGEST, Promise
+from policies.guarantee.sequence import Candidate
+from policies.samples import split_option
+from policies.table import OutcomeTable
+from policies.texts import count, percent
+
+SHOWN = 2
+"""Limits shown beside the tightest."""
 
 
 def promised(promise: Promise, scored: str = "score") -> str:
@@ -40,32 +48,41 @@ def told(certificate: Certificate, scored: str = "score") -> list[str]:
     ]
 
 
+class Alternative(NamedTuple):
+    """A limit that is certified in place of a refused one, and the share of the full cost it would save."""
+
+    limit: float
+    saving: float
+
+
 def too_few(
-    first: Tested,
-    sequence: Sequence[Candidate],
-    bounds: Bounds,
-    promise: Promise,
-    full_cost_flops: float,
+    table: OutcomeTable, sequence: Sequence[Candidate], promise: Promise, certain: Sequence[Alternative]
 ) -> InfeasibleError:
     """The error if not even the first candidate is certified: what these samples allow, and what it takes."""
-    n, limit = len(first.losses), promise.limit
-    tightest = _rounded_up(bounds.upper(first.losses))
-    saving = 1 - first.cost_flops.mean() / full_cost_flops
+    n, limit, bounds = len(split_rows(table, "calibration")), promise.limit, promise.bounds(table)
     wish = _points(limit) if promise.loss == "score" else f"{100 * limit:g} % of other answers"
     option = "--max-drop" if promise.loss == "score" else "--same-answer"
     message = (
-        f"{n} calibration samples do not certify {wish} with {100 * promise.confidence:g} % "
-        f"confidence; the tightest limit they certify is {100 * tightest:g}, saving {100 * saving:.1f} %"
+        f"{count(n, 'calibration sample')} do{'es' * (n == 1)} not certify {wish} with "
+        f"{100 * promise.confidence:g} % confidence; "
     )
+    if certain:
+        first, *more = certain
+        message += f"the tightest limit they certify is {100 * first.limit:g}, saving {percent(first.saving)}"
+        message += "".join(f"; {100 * other.limit:g} saves {percent(other.saving)}" for other in more[:SHOWN])
+    else:
+        message += f"nor any limit up to {100 * LARGEST:g}"
+    options = [f"{option} {certain[0].limit:g}"] if certain else []
     enough = _fewest(sequence, promise, bounds)
     if enough is None:
         message += f"; no candidate is likely to lose less than {100 * limit:g}"
     elif enough > n:
         message += f"; {100 * limit:g} takes about {_rough(enough)} samples"
-    options = [f"{option} {tightest:g}"] + ["more calibration samples"] * (enough is not None)
-    if promise.loss == "score":
-        options.append(f"--same-answer {limit:g}, which needs samples but no labels")
-    return InfeasibleError(message, f"{', or '.join(options)}; --best-effort keeps it without a guarantee")
+    if enough is not None:
+        wanted = split_option(table, calibration=_two_digits(max(enough, 2 * n)))
+        options.append(f"more calibration samples: adap sweep {wanted}")
+    options.append("--best-effort, which keeps a policy without a guarantee")
+    return InfeasibleError(message, "; or ".join(options))
 
 
 def _fewest(sequence: Sequence[Candidate], promise: Promise, bounds: Bounds) -> int | None:
@@ -77,11 +94,10 @@ def _fewest(sequence: Sequence[Candidate], promise: Promise, bounds: Bounds) -> 
     return needed(promise.limit, best.loss, best.square, confidence=promise.confidence, kind=bounds.kind)
 
 
-def _rounded_up(limit: float) -> float:
-    """To the next hundredth of a point."""
-    return min(1.0, -(-(limit + 1e-9) * 10_000 // 1) / 10_000)
+def _two_digits(count: int) -> int:
+    """Two significant digits."""
+    return int(float(f"{count:.1e}"))
 
 
 def _rough(count: int) -> str:
-    """Two significant digits."""
-    return f"{float(f'{count:.1e}'):,.0f}".replace(",", " ")
+    return f"{_two_digits(count):,}".replace(",", " ")

@@ -5,6 +5,15 @@ from policies.rl.mixer_policy import MixerPolicy
 from policies.rl.network import NetworkPolicy
 from policies.rl.recipes import ALGORITHMS
 from policies.rl.reinforce import train_reinforce
+from policies.rl.sb3 import from_sb3
 from policies.rl.training import train
 
-__all__ = ["ALGORITHMS", "MixerPolicy", "NetworkPolicy", "train", "train_anytime", "train_reinforce"]
+__all__ = [
+    "ALGORITHMS",
+    "MixerPolicy",
+    "NetworkPolicy",
+    "from_sb3",
+    "train",
+    "train_anytime",
+    "train_reinforce",
+]

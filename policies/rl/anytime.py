@@ -94,9 +94,7 @@ class Learned:
         static = scores.mean(axis=0, dtype=np.float64)
         share, found = self.table.cost_flops / self.table.cost_flops[self.table.full], []
         for price in prices:
-            blind = _over(
-                self.looking[0], self.lattice, self.sight, (int((static - price * share).argmax()),)
-            )
+            blind = over(self.looking[0], self.lattice, self.sight, (int((static - price * share).argmax()),))
             offered = [policy.at(price) for policy in (*self.looking, blind)]
             found.append(max(offered, key=lambda policy: _utility(policy, self.table, rows, scores)))
         return found
@@ -124,7 +122,7 @@ def learn_anytime(
     given = {"lambda_": prices, "entries": entries, "score": score, "look_flops": plain.own_flops}
     network = _learn(table, given, algo, chosen, seed, progress or training.silent)
     learned = replace(plain, network=network)
-    looking = tuple(_over(learned, lattice, sight, lattice.reachable(entry)) for entry in entries)
+    looking = tuple(over(learned, lattice, sight, lattice.reachable(entry)) for entry in entries)
     return Learned(table, lattice, sight, looking, _tried(prices, every))
 
 
@@ -177,7 +175,7 @@ def _untrained(
     )
 
 
-def _over(policy: AnytimeNetwork, lattice: Lattice, sight: Sight, nodes: Sequence[int]) -> AnytimeNetwork:
+def over(policy: AnytimeNetwork, lattice: Lattice, sight: Sight, nodes: Sequence[int]) -> AnytimeNetwork:
     """The same network over other nodes; where no move leads to one of them, it stays."""
     place = np.zeros(len(lattice.moves), dtype=np.int64)
     place[list(nodes)] = np.arange(len(nodes))
@@ -193,11 +191,11 @@ def _learn(
         from stable_baselines3.common.logger import Logger
 
         from policies.anytime.env import Anytime
-        from policies.rl.vec_env import AnytimeVecEnv
+        from policies.rl.vec_env import TaskVecEnv
     except ImportError as error:
         raise UnavailableError(f"learning needs {error.name}", "pip install stable-baselines3") from error
-    environment = AnytimeVecEnv(
-        Anytime.of(table, **given), chosen.n_envs, seed, scale_rewards=chosen.scale_rewards
+    environment = TaskVecEnv(
+        Anytime.of(table, **given), chosen.n_envs, seed, scale_rewards=chosen.scale_rewards, infos=False
     )
     with one_thread(), private_randomness():
         model: Any = training.model_of(algo, environment, chosen, seed)

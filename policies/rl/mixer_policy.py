@@ -12,6 +12,7 @@ from policies.encoding import Actions, Floats, Prices, Singles, Standardiser
 from policies.errors import FileError, UsageError
 from policies.grid import Grid
 from policies.rl.mixer import Mixer, Shape
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 CHUNK = 512
@@ -54,6 +55,8 @@ class Sight:
 @dataclass(frozen=True, eq=False)
 class MixerPolicy:
     """Chooses by the largest logit of each axis at the price `lambda_`. `at`: the same at another price."""
+
+    __repr__ = short_repr
 
     grid: Grid
     sight: Sight

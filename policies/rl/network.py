@@ -12,6 +12,7 @@ from policies.encoding import PRICE_NODES, Actions, Prices, Standardiser
 from policies.errors import UsageError
 from policies.grid import Grid
 from policies.network import Network
+from policies.shown import short_repr
 from policies.table import OutcomeTable
 
 CHUNK = 4096
@@ -21,15 +22,18 @@ CHUNK = 4096
 class NetworkPolicy:
     """Chooses by the largest output of a network that sees features and the price `lambda_`.
 
-    kind: the algorithm it was trained with. `at` gives the same policy at another price: one training, all
-    budgets.
+    kind: the algorithm it was trained with. prices: the range of the price that the network is shown; None if
+    it was trained at one price and is shown none. `at` gives the same policy at another price: one training,
+    all budgets.
     """
+
+    __repr__ = short_repr
 
     kind: str
     grid: Grid
     feature_names: tuple[str, ...]
     scale: Standardiser
-    prices: Prices
+    prices: Prices | None
     actions: Actions
     network: Network
     lambda_: float
@@ -41,7 +45,8 @@ class NetworkPolicy:
         n_features = len(self.feature_names)
         if self.scale.mean.shape != (n_features,) or self.scale.scale.shape != (n_features,):
             raise UsageError(f"{n_features} features, but a standardiser of {self.scale.mean.shape}")
-        if (self.network.inputs, self.network.outputs) != (n_features + PRICE_NODES, sum(self.actions.sizes)):
+        shown = n_features + (PRICE_NODES if self.prices else 0)
+        if (self.network.inputs, self.network.outputs) != (shown, sum(self.actions.sizes)):
             raise UsageError("the network does not fit its features and actions")
         for configuration in self.actions.lookup:
             self.grid.check(configuration)
@@ -58,7 +63,7 @@ class NetworkPolicy:
     def choose(self, features: npt.NDArray[Any]) -> IntArray:
         """Configurations (n,) for features (n, F) in the order of `feature_names`."""
         chosen = np.empty(len(features), dtype=np.int64)
-        price = self.prices.code(np.array([self.lambda_]))
+        price = self.prices.code(np.array([self.lambda_])) if self.prices else np.zeros((1, 0), np.float32)
         for start in range(0, len(features), CHUNK):
             seen = self.scale(features[start : start + CHUNK])
             inputs = np.concatenate([seen, np.repeat(price, len(seen), axis=0)], axis=1)
@@ -77,7 +82,7 @@ class NetworkPolicy:
         return {
             "algo": self.kind,
             "lambda": self.lambda_,
-            "prices": [self.prices.low, self.prices.high],
+            "prices": self.prices and [self.prices.low, self.prices.high],
             "actions": self.actions.to_dict(),
             **self.network.parameters(),
             "feature_names": list(self.feature_names),
@@ -93,13 +98,12 @@ class NetworkPolicy:
         cls, grid: Grid, name: str, parameters: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> Self:
         """See policies.base.StoredPolicy."""
-        low, high = map(float, parameters["prices"])
         return cls(
             kind=str(parameters["algo"]),
             grid=grid,
             feature_names=tuple(map(str, parameters["feature_names"])),
             scale=Standardiser(arrays["feature_mean"], arrays["feature_scale"]),
-            prices=Prices(low, high),
+            prices=Prices.restore(parameters["prices"]),
             actions=Actions.from_dict(parameters["actions"]),
             network=Network.restore(parameters, arrays),
             lambda_=float(parameters["lambda"]),

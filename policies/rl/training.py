@@ -98,6 +98,7 @@ def _refuse_hopeless(policy: NetworkPolicy, table: OutcomeTable, objective: Obje
 
 
 def _at_best_price(policy: NetworkPolicy, table: OutcomeTable, objective: Objective) -> Trained:
+    assert policy.prices is not None
     prices = policy.prices.grid(PRICES_TRIED) if objective.lambda_ is None else np.array([objective.lambda_])
     family = [policy.at(price) for price in prices]
     measured: Candidates = measure(family, table, split_rows(table, "tune"))
@@ -121,9 +122,12 @@ def _learn(
         from policies.rl import vec_env
     except ImportError as error:
         raise UnavailableError(f"learning needs {error.name}", "pip install stable-baselines3") from error
+    assert policy.prices is not None
     overhead = float(policy.own_flops + table.feature_flops)
     task = Configure.of(table, lambda_=policy.prices, actions=actions, overhead_flops=overhead)
-    environment = vec_env.ConfigureVecEnv(task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards)
+    environment = vec_env.TaskVecEnv(
+        task, chosen.n_envs, seed, scale_rewards=chosen.scale_rewards, infos=False
+    )
     with one_thread(), private_randomness():
         model = model_of(policy.kind, environment, chosen, seed)
         model.set_logger(Logger(None, []))
@@ -175,23 +179,33 @@ def schedule(chosen: Recipe, progress: Progress) -> Any:
 
 
 def extract(model: Any) -> Network:
-    """The network that decides, out of a trained Stable-Baselines3 model, as float64."""
+    """The network that decides, out of a trained Stable-Baselines3 model with MlpPolicy, as float64.
+
+    UsageError for a network that is more than linear layers with tanh or with relu between them.
+    """
+    from stable_baselines3.common.torch_layers import FlattenExtractor
     from torch import nn
 
     policy = model.policy
-    parts = (
-        [policy.q_net.q_net]
-        if hasattr(policy, "q_net")
-        else [policy.mlp_extractor.policy_net, policy.action_net]
-    )
-    modules = [module for part in parts for module in part.modules()]
-    linear = [module for module in modules if isinstance(module, nn.Linear)]
-    activation = "relu" if any(isinstance(module, nn.ReLU) for module in modules) else "tanh"
+    if hasattr(policy, "q_net"):
+        before, modules = policy.q_net.features_extractor, list(policy.q_net.q_net)
+    else:
+        before = policy.pi_features_extractor
+        modules = [*policy.mlp_extractor.policy_net, policy.action_net]
+    linear, between = modules[::2], [type(module) for module in modules[1::2]]
+    names = {nn.Tanh: "tanh", nn.ReLU: "relu"}
+    plain = all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
+    if type(before) is not FlattenExtractor or not plain or len(modules) % 2 == 0:
+        kinds = ", ".join(type(module).__name__ for module in (before, *modules))
+        raise UsageError(f"a network of {kinds}: expected linear layers alone", "train with MlpPolicy")
+    if len(set(between)) > 1 or not set(between) <= set(names):
+        kinds = ", ".join(sorted({kind.__name__ for kind in between}))
+        raise UsageError(f"activation {kinds}: not supported", "allowed: Tanh everywhere, or ReLU everywhere")
     weights, biases = (
-        tuple(getattr(layer, part).detach().numpy().astype(np.float64) for layer in linear)
+        tuple(getattr(layer, part).detach().cpu().numpy().astype(np.float64) for layer in linear)
         for part in ("weight", "bias")
     )
-    return Network(weights, biases, activation)
+    return Network(weights, biases, names[between[0]] if between else "tanh")
 
 
 def silent(done: int, total: int) -> None:

@@ -12,6 +12,7 @@ from policies.encoding import Standardiser
 from policies.errors import UsageError
 from policies.grid import Grid
 from policies.network import Network
+from policies.shown import short_repr
 from policies.supervised.neighbours import Neighbours
 from policies.table import OutcomeTable
 
@@ -28,6 +29,8 @@ class Priced:
     kind: the algorithm that made the predictor, which names K scores for F features. Cost is a share of the
     full configuration's. `at` gives the same policy at another price: one training, all budgets.
     """
+
+    __repr__ = short_repr
 
     kind: str
     grid: Grid

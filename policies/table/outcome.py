@@ -6,6 +6,7 @@ Legend: N samples, C configurations, S signals, F features.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,10 @@ class OutcomeTable:
         """Build and validate a table in memory.
 
         Left out: `score` means that there are no labels: it is the agreement then (give `prediction` or
-        `agreement`), and meta says `labels: false`; `increment_flops` means that no configuration can continue from another; `agreement` is
-        equality of the predictions (or, without them, of the scores) with the full configuration's; `samples`
-        may lack sample_id (row numbers) and target (-1). Raises FileError naming the row or column at fault.
+        `agreement`), and meta says `labels: false`; `increment_flops` means that no configuration can
+        continue from another; `agreement` is equality of the predictions (or, without them, of the scores)
+        with the full configuration's; `samples` may lack sample_id (row numbers) and target (-1). Raises
+        FileError naming the row or column at fault.
         """
         configs = configs.reset_index(drop=True)
         validation.check_configs(configs, "outcome table")
@@ -120,7 +122,8 @@ class OutcomeTable:
     def load(cls, folder: str | Path, *, check: bool = True) -> "OutcomeTable":
         """Open a table's folder; arrays are memory-mapped, read-only, and nothing in them is executed.
 
-        `check` reads every value once, a block at a time. Raises FileError naming the file, row or column.
+        `check` reads every value, a block at a time, and compares all checksums; without it, those of small
+        files and of a few rows. Raises FileError naming the file, row or column.
         """
         return cls(**storage.read(Path(folder), check=check))
 
@@ -143,6 +146,29 @@ class OutcomeTable:
         validation.check_layout(arrays, shapes, source)
         validation.check_values(arrays, source)
         validation.check_labels(self.meta, arrays, self.samples, source)
+
+    def __repr__(self) -> str:
+        axes = [
+            f"{name} {', '.join(map(str, values[:4]))}{', ...' if len(values) > 4 else ''}"
+            for name in schema.id_columns(self.configs)
+            if len(values := self.configs[name].unique().tolist()) > 1
+        ]
+        splits = ", ".join(f"{split} {len(self.rows(split))}" for split in schema.SPLITS)
+        text = f"{self.n_samples} samples x {self.n_configs} configurations: {'; '.join(axes)}; {splits}"
+        return f"OutcomeTable({text[:260]})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per configuration: id columns, costs, cost_fraction, and the mean score on each split."""
+        frame = self.configs.assign(cost_fraction=self.cost_flops / self.cost_flops.max())
+        for split in schema.SPLITS:
+            rows = self.rows(split)
+            frame[f"score_{split}"] = self.score[rows].mean(axis=0) if len(rows) else np.nan
+        return frame
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line and `to_frame`."""
+        table: str = self.to_frame().to_html(max_rows=20)
+        return f"<p>{escape(repr(self))}</p>{table}"
 
     def arrays(self) -> dict[str, Array]:
         """The arrays with one row per sample that this table has, by name."""
@@ -171,7 +197,7 @@ class OutcomeTable:
 
     @property
     def labelled(self) -> bool:
-        """Whether the score knows right from wrong; False: it is the agreement with the full configuration."""
+        """Whether the score knows right from wrong; else it is the agreement with the full configuration."""
         return self.meta.get("labels", True) is True
 
     @cached_property

@@ -5,6 +5,9 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+# Texts of a table may be file names of any bytes; pyarrow, where it is installed, keeps UTF-8 alone.
+pd.options.mode.string_storage = "python"
+
 Array = NDArray[Any]
 
 SCHEMA_VERSION = 1
@@ -26,9 +29,9 @@ DTYPES: dict[str, tuple[str, ...]] = {
 }
 REQUIRED = ("score", "agreement", "signals", "features")
 UNIT_RANGE = ("score", "agreement")
-# Keys of meta.json that the table itself writes; everything else in it is the caller's. Of that, `labels: false`
-# says that no sample has a label: score is agreement, value by value, every target is -1, and there is no nll
-# (see validation.check_labels). Without the key there are labels.
+# Keys of meta.json that the table itself writes; everything else is the caller's. There, `labels: false`
+# says that no sample has a label: the score is the agreement, value by value, every target is -1, and there
+# is no nll (see validation.check_labels). Without the key there are labels.
 OWN_META = ("schema_version", "id_columns", "signal_names", "feature_names", "feature_flops", "arrays")
 
 

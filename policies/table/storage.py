@@ -10,7 +10,7 @@ import pandas as pd
 
 from policies.errors import FileError
 from policies.files import ArrayFile, atomic_folder, read_csv, read_json, write_csv, write_json
-from policies.table import metrics, recalibration, schema, validation
+from policies.table import integrity, metrics, recalibration, schema, validation
 
 if TYPE_CHECKING:
     from policies.table.outcome import OutcomeTable
@@ -77,10 +77,26 @@ def write(table: "OutcomeTable", folder: Path, *, overwrite: bool) -> None:
             for start, block in validation.blocks(array):
                 file.write(start, block)
         write_json(scratch / META, meta_of(table))
+        seal(scratch)
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of a table that is complete; see `integrity.seal`."""
+    arrays = {name: ArrayFile.open(path) for name, path in array_paths(folder).items()}
+    integrity.seal(folder, _sealed(folder), arrays)
+
+
+def _sealed(folder: Path) -> list[str]:
+    """Files that never change once a table is complete."""
+    names = (CONFIGS, SAMPLES, INCREMENTS, META, recalibration.NAME)
+    return [name for name in names if (folder / name).exists()]
 
 
 def read(folder: Path, *, check: bool) -> dict[str, Any]:
-    """The fields of the table in `folder`, arrays memory-mapped. FileError naming file, row or column."""
+    """The fields of the table in `folder`, arrays memory-mapped. FileError naming file, row or column.
+
+    check: values and checksums of all rows; otherwise those of some rows, see `integrity.check`.
+    """
     if not folder.is_dir():
         raise FileError(f"{folder}: no such outcome table", "make one with: adap sweep")
     meta = _read_meta(folder / META)
@@ -102,6 +118,7 @@ def read(folder: Path, *, check: bool) -> dict[str, Any]:
         raise FileError(f"{folder}: configs: column {missing[0]} is missing")
     check_frames(fields | {"score": files["score"]}, str(folder))
     _check_files(files, fields, str(folder), values=check)
+    integrity.check(folder, _sealed(folder), files, everything=check)
     return fields | {name: files[name].map() if name in files else None for name in schema.DTYPES}
 
 

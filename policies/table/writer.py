@@ -4,9 +4,10 @@ A table under way is the folder `<name>.partial`. A chunk is done when its marke
 written after the chunk's rows are on the disk and holds their checksums, so a torn chunk is computed again.
 """
 
-import shutil
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from numpy.typing import ArrayLike
 from policies.errors import AdapError, FileError, UsageError
 from policies.files import (
     ArrayFile,
+    Lock,
     atomic_folder,
     install_folder,
     read_csv,
     read_json,
+    remove,
     write_bytes,
     write_csv,
     write_json,
@@ -36,14 +39,17 @@ LEDGER, PLAN = "ledger", "plan.json"
 class OutcomeTableWriter:
     """Begun by `create` or `open`; `pending` says what to compute, `write` takes it, `finish` ends it.
 
-    `repaired` tells, in words, what `open` found torn and will ask for again.
+    `repaired` tells, in words, what `open` found torn and will ask for again. One process at a time begins,
+    opens and finishes a table: until `finish`, or until the writer is gone, others get a BusyError. Those
+    that `attach` write chunks of the same table for it.
     """
 
-    def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, plan: dict[str, Any], lock: Lock | None = None) -> None:
         self.folder = folder
         self.partial = partial_folder(folder)
         self.plan = plan
         self.repaired: list[str] = []
+        self._unlock = weakref.finalize(self, lock.release if lock else lambda: None)
         self._files = {
             name: ArrayFile.open(self.partial / f"{name}.npy", repair=True) for name in plan["meta"]["arrays"]
         }
@@ -75,14 +81,14 @@ class OutcomeTableWriter:
     ) -> "OutcomeTableWriter":
         """Begin a table of `n_samples` rows at `folder`, in chunks of `chunk` rows.
 
-        `classes` False leaves out prediction and nll, `labels: false` in `meta` nll alone; `recalibration`: of the outcomes, see OutcomeTable;
-        metrics are kept if `meta` declares them, see policies.table.metrics.
+        `classes` False leaves out prediction and nll, `labels: false` in `meta` nll alone; `recalibration`:
+        of the outcomes, see OutcomeTable; metrics are kept if `meta` declares them, see
+        policies.table.metrics.
         Nothing at `folder` changes before `finish`. Raises
-        UsageError if a table, finished or not, is there and `overwrite` is not given, and FileError for bad
-        configs or costs.
+        UsageError if a table, finished or not, is there and `overwrite` is not given, BusyError if another
+        process writes one there, and FileError for bad configs or costs.
         """
         folder = Path(folder)
-        _refuse_existing(folder, overwrite)
         _refuse_empty(n_samples, chunk)
         configs, increments = configs.reset_index(drop=True), np.asarray(increment_flops, np.float64)
         validation.check_configs(configs, str(folder))
@@ -101,20 +107,27 @@ class OutcomeTableWriter:
         types = {name: schema.DTYPES[name][0] for name in shapes}
         types |= {"prediction": prediction_dtype, "metrics": metrics_dtype}
         left_out = ("prediction", "nll") if not classes else () if meta.get("labels", True) else ("nll",)
-        with atomic_folder(partial_folder(folder), overwrite=overwrite) as scratch:
-            storage.write_frames(scratch, configs, increments, latency)
-            kept = [name for name in schema.DTYPES if name in shapes and name not in left_out]
-            files = {
-                name: ArrayFile.create(scratch / f"{name}.npy", shapes[name], types[name]) for name in kept
-            }
-            own = storage.own_meta(
-                configs, tuple(signal_names), tuple(feature_names), int(feature_flops), files
-            )
-            if recalibration is not None:
-                recalibration.save(scratch)
-            content = storage.as_json(kept_with.stamped({**meta, **own}, recalibration))
-            write_json(scratch / LEDGER / PLAN, {"n_samples": n_samples, "chunk": chunk, "meta": content})
-        return cls(folder, read_json(partial_folder(folder) / LEDGER / PLAN))
+        with ExitStack() as stack:
+            lock = stack.enter_context(Lock(folder))
+            _refuse_existing(folder, overwrite)
+            with atomic_folder(partial_folder(folder), overwrite=overwrite) as scratch:
+                storage.write_frames(scratch, configs, increments, latency)
+                kept = [name for name in schema.DTYPES if name in shapes and name not in left_out]
+                files = {
+                    name: ArrayFile.create(scratch / f"{name}.npy", shapes[name], types[name])
+                    for name in kept
+                }
+                own = storage.own_meta(
+                    configs, tuple(signal_names), tuple(feature_names), int(feature_flops), files
+                )
+                if recalibration is not None:
+                    recalibration.save(scratch)
+                content = storage.as_json(kept_with.stamped({**meta, **own}, recalibration))
+                plan = {"n_samples": n_samples, "chunk": chunk, "meta": content}
+                write_json(scratch / LEDGER / PLAN, plan)
+            writer = cls(folder, read_json(partial_folder(folder) / LEDGER / PLAN), lock)
+            stack.pop_all()
+            return writer
 
     @classmethod
     def open(
@@ -131,16 +144,19 @@ class OutcomeTableWriter:
         the last ones is damaged. Torn last chunks become pending again and are told in `repaired`.
         """
         folder = Path(folder)
-        if not partial_folder(folder).is_dir():
-            raise FileError(f"{folder}: no unfinished outcome table to resume")
-        plan = _read_plan(partial_folder(folder) / LEDGER / PLAN)
-        _refuse_other(plan, meta or {}, n_samples, folder)
-        if configs is not None:
-            _refuse_other_configs(partial_folder(folder), configs)
-        kept_with.begun(folder, partial_folder(folder))  # refuses a damaged one
-        writer = cls(folder, plan)
-        writer._verify()
-        return writer
+        with ExitStack() as stack:
+            lock = stack.enter_context(Lock(folder))
+            if not partial_folder(folder).is_dir():
+                raise FileError(f"{folder}: no unfinished outcome table to resume")
+            plan = _read_plan(partial_folder(folder) / LEDGER / PLAN)
+            _refuse_other(plan, meta or {}, n_samples, folder)
+            if configs is not None:
+                _refuse_other_configs(partial_folder(folder), configs)
+            kept_with.begun(folder, partial_folder(folder))  # refuses a damaged one
+            writer = cls(folder, plan, lock)
+            writer._verify()
+            stack.pop_all()
+            return writer
 
     @classmethod
     def attach(cls, folder: str | Path) -> "OutcomeTableWriter":
@@ -215,9 +231,15 @@ class OutcomeTableWriter:
         samples = read_csv(self.partial / storage.SAMPLES, text=("sample_id", "split"))
         validation.check_samples(samples, self.n_samples, str(self.folder))
         write_json(self.partial / storage.META, self.plan["meta"])
+        storage.seal(self.partial)
         install_folder(self.partial, self.folder)
-        shutil.rmtree(self.folder / LEDGER)
+        remove(self.folder / LEDGER)
+        self._unlock()
         return OutcomeTable.load(self.folder, check=False)
+
+    def close(self) -> None:
+        """Let another process go on with the table, or begin it again."""
+        self._unlock()
 
     def _cast(self, given: Mapping[str, ArrayLike]) -> dict[str, schema.Array]:
         """`given` in the files' types. FileError if an array is missing, unexpected, or would lose values."""
@@ -245,7 +267,7 @@ class OutcomeTableWriter:
             self.repaired.append(
                 f"rows {start}..{stop} were torn ({self._damage(start, stop)}) and will be redone"
             )
-            self._marker(start).unlink()
+            remove(self._marker(start))
 
     def _damage(self, start: int, stop: int) -> str:
         """The first part of a done chunk that is not what was written, or ''."""

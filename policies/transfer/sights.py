@@ -87,7 +87,8 @@ def _along(policy: Stopper, table: OutcomeTable, rows: IntArray, names: tuple[st
 class Walked:
     """n samples on their way through a table as a stopper leads them; changed in place.
 
-    at, before (n,): present and last configuration; cost (n,): spent; signals, signals_before (n, S).
+    at, before (n,): present and last configuration; cost (n,): spent; signals, signals_before (n, S);
+    count (n,): readouts made.
     """
 
     rows: IntArray
@@ -96,6 +97,7 @@ class Walked:
     cost: FloatArray
     signals: Singles
     signals_before: Singles
+    count: IntArray
 
     @classmethod
     def begin(cls, policy: Stopper, table: OutcomeTable, rows: IntArray) -> "Walked":
@@ -103,14 +105,17 @@ class Walked:
         entry, n = policy.reachable()[0], len(rows)
         unseen = np.full((n, len(table.signal_names)), np.nan, np.float32)
         cost = np.full(n, float(table.cost_flops[entry]) + policy.own_flops)
-        return cls(rows, np.full(n, entry), np.full(n, -1), cost, unseen, unseen.copy())
+        at, before, count = np.full(n, entry), np.full(n, -1), np.zeros(n, np.int64)
+        return cls(rows, at, before, cost, unseen, unseen.copy(), count)
 
     def look(self, policy: Stopper, table: OutcomeTable, here: IntArray) -> bool:
         """Read out and decide for the samples `here`, all at one configuration; whether it could matter."""
         at = int(self.at[here[0]])
         self.signals_before[here] = self.signals[here]
         self.signals[here] = np.asarray(table.signals[self.rows[here], at], np.float32)
-        seen = (self.signals[here], self.cost[here], self.before[here], self.signals_before[here])
+        self.count[here] += 1
+        before = self.before[here], self.signals_before[here]
+        seen = (self.signals[here], self.cost[here], *before, self.count[here])
         verdict = policy.verdict(Looks(table.signal_names, self.at[here], *seen))
         on = here[verdict.go_to != at]
         goals = verdict.go_to[verdict.go_to != at]

@@ -174,4 +174,4 @@ def test_an_empty_path_is_not_the_packaged_checkpoint(adap, command):
 
 def test_a_hub_without_the_extra(adap, command, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    adap(command, "--ckpt", "hf://owner/name").refused(4, "pip install 'adap[hub]'")
+    adap(command, "--ckpt", "hf://owner/name").refused(4, "pip install 'adapcli[hub]'")

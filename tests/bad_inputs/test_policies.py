@@ -45,7 +45,7 @@ def test_wrong_arguments(adap, run, contents, words, code, told):
 def test_a_policy_is_kept_unless_told(adap, run, contents):
     assert adap(*QUICK).code == 0
     before = contents(run)
-    adap(*QUICK, "--lambda", "0.2").refused(2, "policies/threshold holds results already", "--overwrite")
+    adap(*QUICK, "--lambda", "0.2").refused(2, "policies/threshold holds a policy already", "--name NAME")
     assert contents(run) == before
     assert adap(*QUICK, "--lambda", "0.2", "--overwrite").code == 0
     assert adap(*QUICK, "--name", "my [red] é").code == 0

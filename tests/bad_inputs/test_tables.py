@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import adapcli
+from policies.table import storage
 from policies.table.writer import partial_folder
 
 READERS = [["search"], ["report"], ["train-policy", "--algo", "threshold"]]
@@ -42,6 +43,7 @@ def change_meta(**changed):
     def apply(table):
         meta = json.loads((table / "meta.json").read_text())
         (table / "meta.json").write_text(json.dumps(meta | changed))
+        storage.seal(table)
 
     return apply
 

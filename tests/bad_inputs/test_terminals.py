@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from adapcli.main import main
 from policies.table import OutcomeTable
 
 ODD = b"a [red] b\xc3\xa9 \xff"
@@ -74,6 +75,44 @@ def test_a_reader_that_left(ended, run):
     os.close(write)
     assert (code in (0, 1), err) == (True, b"")
     assert (run / "search" / "search.json").exists()
+
+
+@pytest.mark.parametrize("names", [["stdout"], ["stderr"], ["stdin", "stdout", "stderr"]])
+def test_closed_streams_change_neither_exit_code_nor_what_is_saved(names, adap, run, monkeypatch, capsys):
+    commands = ["info"], ["search"], ["train-policy", "--algo", "threshold"], ["search", "--run", "nowhere"]
+    codes = []
+    for command in commands:
+        for name in names:
+            monkeypatch.setattr(sys, name, None)
+        codes.append(main(command))
+        for name in names:
+            getattr(sys, name).close()
+    assert codes == [0, 0, 0, 3]
+    assert (run / "search" / "search.json").exists()
+    assert (run / "policies").exists()
+    err = capsys.readouterr().err
+    assert err.count("error: ") == ("stderr" not in names)
+
+
+def test_a_closed_stdout_does_not_lend_its_number_to_a_file(run, tmp_path, environment):
+    """What a library prints to file 1 would go into it."""
+    code = (
+        "import os, sys; from adapcli.main import main; main(['--version']); "
+        "print([os.readlink(f'/proc/self/fd/{number}') for number in (0, 1, 2)], file=open('fds', 'w'))"
+    )
+    command = f"exec '{sys.executable}' -c \"{code}\" <&- >&- 2>&-"
+    subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), check=True)
+    assert (tmp_path / "fds").read_text() == f"{['/dev/null'] * 3}\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+def test_a_full_disk_under_a_stream_is_an_error_on_stdout_only(run, tmp_path, environment):
+    """Talk that cannot be written loses nothing."""
+    for stream, code in (("2>/dev/full", 0), (">/dev/full", 1)):
+        command = f"exec '{sys.executable}' -m adapcli search --overwrite {stream}"
+        ended = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), capture_output=True)
+        assert (ended.returncode, b"Traceback" in ended.stderr) == (code, False), ended
+        assert (b"No space left on device" in ended.stderr) == bool(code)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-"])

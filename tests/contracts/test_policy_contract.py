@@ -246,7 +246,7 @@ class TestAnytimeNetwork(DecidesLive):
         sight, prices = Sight.fit(table, lattice), Prices(0.05, 2.0)
         recipe = replace(ANYTIME_RECIPES[self.algo], hidden=(9,))
         blank = anytime._untrained(table, lattice, sight, prices, self.algo, None, recipe)
-        policy = anytime._over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
+        policy = anytime.over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
         weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
         return replace(policy, network=replace(policy.network, weights=weights))
 
@@ -257,6 +257,16 @@ class TestAnytimeNetwork(DecidesLive):
         assert policy.own_flops == policy.network.flops + 5 * 2
         assert (decision.cost_flops[stopped] == static[stopped] + policy.own_flops).all()
         assert (decision.cost_flops[~stopped] >= static[~stopped] + 2 * policy.own_flops).all()
+
+
+class TestModelOfStableBaselines(TestAnytimeNetwork):
+    """Brought in: it is shown no price, and a cost without what its own network takes."""
+
+    def make(self, table):
+        policy = super().make(table)
+        first = policy.network.weights[0][:, :-PRICE_NODES]
+        network = replace(policy.network, weights=(first, *policy.network.weights[1:]))
+        return replace(policy, kind="anytime-sb3", prices=None, network=network, trained_look_flops=0.0)
 
 
 class TestAnytimeValues(TestAnytimeNetwork):

@@ -149,8 +149,8 @@ def test_by_ratio_classes_may_be_called_like_splits(tmp_path):
     ("folders", "message", "hint"),
     [
         (["train/a", "test/a"], "no part 'val' in it", "looked for val or valid or validation or dev"),
-        (["val/a", "val/b"], "no part 'test' in it", "found val"),
-        (["a", "b"], "no part 'val' in it", "found none"),
+        (["val/a", "val/b"], "no part 'test' in it", "found 'val'"),
+        (["a", "b"], "no part 'val' in it", "found 'a', 'b'"),
         ([], "no images found in it", ""),
     ],
 )

@@ -152,7 +152,7 @@ class TestTables:
         monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
         with pytest.raises(UnavailableError) as caught:
             open_catalogue("hf:anything")
-        assert caught.value.hint == "pip install 'adap[data]'"
+        assert caught.value.hint == "pip install 'adapcli[data]'"
 
 
 class Hub:

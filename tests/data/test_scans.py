@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from adapcli.data.scans import POOL_SHARES, POOLS, load_scans, split_indices
+from adapcli.data.scans import POOL_SHARES, POOLS, _digits, load_scans, split_indices
 
 
 def test_every_scan_is_in_exactly_one_pool():
@@ -31,6 +31,9 @@ def test_a_pool_is_stratified_and_ordered_by_class(pool):
 
 
 def test_glyphs_are_the_scans_of_load_digits():
+    images, target = _digits()
+    np.testing.assert_array_equal(images * 16, load_digits().images)
+    np.testing.assert_array_equal(target, load_digits().target)
     scans = load_scans("test")
     np.testing.assert_array_equal(scans.glyphs[:, 0] * 16, load_digits().images[scans.indices])
 

@@ -1,7 +1,11 @@
 """Reading ahead: the same results in the same order, however many processes there are."""
 
+import itertools
+import multiprocessing
 import os
+import resource
 import signal
+import tempfile
 import time
 
 import pytest
@@ -67,6 +71,90 @@ def test_a_process_that_is_killed_ends_it_in_one_line():
         list(results)
     assert "\n" not in caught.value.message
     assert "--workers" in caught.value.hint
+
+
+def test_a_process_that_is_killed_while_this_one_works_ends_it_in_one_line():
+    """torch notices in a signal handler, wherever this process is."""
+    results = ahead(process, itertools.count(), 1)
+    number, _ = next(results)
+
+    def work():
+        os.kill(number, signal.SIGKILL)
+        time.sleep(10)
+
+    with pytest.raises(AdapError, match="a process that reads data has ended"):
+        work()
+    results.close()
+
+
+class Unsendable:
+    def __reduce__(self):
+        raise OSError("AF_UNIX path too long")
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_and_no_wait():
+    with pytest.raises(AdapError, match="could not pass on the data it read: AF_UNIX path too long"):
+        list(ahead(lambda key: Unsendable(), range(3), 1))
+
+
+def broken(key: int) -> int:
+    raise KeyError("a defect")
+
+
+def test_a_defect_in_a_process_is_raised_as_it_is_and_says_where():
+    with pytest.raises(KeyError, match="a defect") as caught:
+        list(ahead(broken, range(3), 1))
+    assert "in broken" in caught.value.__notes__[0]
+
+
+def test_a_long_tmpdir_leaves_room_for_sockets(tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
+    found = list(ahead(drawn, range(4), 1))
+    assert torch.equal(torch.stack(found), torch.stack([drawn(key) for key in range(4)]))
+    assert tempfile.gettempdir() == str(folder)
+
+
+def test_a_long_tmpdir_with_no_other_place_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
+
+    def full(**_):
+        raise OSError("no space")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(AdapError, match="TMPDIR is too long for the sockets of worker processes"):
+        next(ahead(drawn, range(4), 1))
+
+
+@pytest.fixture
+def open_files():
+    """Sets how many more files this process may open than it has."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def limit(more):
+        free = [os.open(os.devnull, os.O_RDONLY) for _ in range(more)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, before[1]))
+        for descriptor in free:
+            os.close(descriptor)
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_too_few_open_files_are_noticed_before_any_process_starts(open_files):
+    open_files(20)
+    with pytest.raises(AdapError, match="--workers 4 needs 48 open files: Too many open files") as caught:
+        next(ahead(drawn, range(9), 4))
+    assert "ulimit -n" in caught.value.hint
+
+
+def test_results_that_are_dropped_hold_no_open_file(open_files):
+    assert list(ahead(drawn, range(2), 1))
+    open_files(40)
+    assert sum(1 for _ in ahead(drawn, range(99), 1)) == 99
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapcli.distributed.launch import Launch
+from adapcli.distributed.launch import LEFTOVERS, Launch
 from adapcli.errors import UsageError
 from adapcli.main import main
 
@@ -13,11 +13,13 @@ SECOND = {
     "LOCAL_WORLD_SIZE": "2",
     "MASTER_ADDR": "localhost",
     "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "x",
 }
+LEFT = {name: value for name, value in SECOND.items() if name != "TORCHELASTIC_RUN_ID"}
 
 
-@pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1"}, {"RANK": "3", "MASTER_PORT": "x"}])
-def test_alone_unless_someone_says_otherwise(environment):
+@pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1"}, {"RANK": "3", "MASTER_PORT": "x"}, LEFT])
+def test_alone_unless_torchrun_says_otherwise(environment):
     assert Launch.here(environment) == Launch()
 
 
@@ -51,8 +53,9 @@ def test_what_was_started_again_goes_on():
     assert Launch(restarts=1).again(resume=False, overwrite=True) == (True, False)
 
 
-def test_a_world_size_without_torchrun_is_one_line(monkeypatch, capsys, tmp_path):
+def test_a_world_size_without_the_rest_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train"]) == 2
     err = capsys.readouterr().err
@@ -61,9 +64,27 @@ def test_a_world_size_without_torchrun_is_one_line(monkeypatch, capsys, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "left",
+    [LEFT, {"WORLD_SIZE": "4"}, {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, {"RANK": "3"}],
+)
+def test_variables_left_by_another_launcher_are_ignored_with_a_warning(monkeypatch, capsys, tmp_path, left):
+    monkeypatch.chdir(tmp_path)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "--print-config"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("name: ")
+    (line,) = shown.err.splitlines()
+    assert line.startswith("warning: not started by torchrun: ")
+    assert all(f"{name}={value}" in line for name, value in left.items() if name in LEFTOVERS)
+    assert main(["search", "--run", "nowhere"]) == 3
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_other_commands_are_the_work_of_one(monkeypatch, capsys, rank):
-    for name, value in (SECOND | {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "x"}).items():
+    for name, value in (SECOND | {"RANK": rank, "LOCAL_RANK": rank}).items():
         monkeypatch.setenv(name, value)
     assert main(["search"]) == 2
     err = capsys.readouterr().err

@@ -173,7 +173,7 @@ def test_without_the_extra_one_line_says_what_to_install(make_model, tmp_path, m
     words = ["export", "--ckpt", str(tmp_path / "m"), "-o", str(tmp_path / "m.onnx")]
     assert main(words) == 4
     shown = capsys.readouterr()
-    assert "error: ONNX needs the export extra\nhint: pip install 'adap[export]'" in shown.err
+    assert "error: ONNX needs the export extra\nhint: pip install 'adapcli[export]'" in shown.err
     assert shown.out == ""
     assert not (tmp_path / "m.onnx").exists()
     with pytest.raises(UnavailableError):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from adapcli.errors import UnavailableError, UsageError
+from adapcli.limits import memory_bytes
 from adapcli.measure import device
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
@@ -62,8 +63,22 @@ def test_a_description_tells_what_measurements_depend_on():
         torch.set_num_threads(before)
 
 
+def test_torch_gets_no_more_threads_than_a_container_grants(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(device, "cpus", lambda: 2)
+    try:
+        torch.set_num_threads(3)
+        assert device.set_threads(None) == 2
+        assert device.set_threads(3) == 3  # asked for
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert device.set_threads(None) == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_memory_is_plausible():
-    assert 0 < device.peak_memory_bytes() < device.memory_bytes()
+    assert 0 < device.peak_memory_bytes() < memory_bytes()
 
 
 def test_small_models_get_one_thread_and_large_ones_torchs_choice():

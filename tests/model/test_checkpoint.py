@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +194,9 @@ def test_a_training_scripts_file_needs_a_config():
 
 
 @pytest.mark.parametrize("inner", [None, "state_dict", "model_state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "backbone."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module._orig_mod.", "backbone.", "model.", "ema.module.", "_fsdp_wrapped_module.model."]
+)
 def test_wrappers_of_training_scripts_are_undone(model, images, tmp_path, inner, prefix):
     state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
     state[prefix + "patch_embed.pos_embed"] = state[prefix + "patch_embed.pos_embed"][0]
@@ -206,6 +210,113 @@ def test_wrappers_of_training_scripts_are_undone(model, images, tmp_path, inner,
     torch.save(content, tmp_path / "t.pt")
     loaded = adapcli.load(tmp_path / "t.pt", model_config=model.config)
     assert torch.equal(loaded(images).logits, model(images).logits)
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_wrappers_of_single_blocks_are_undone(model, images, tmp_path, wrapper):
+    state = {
+        re.sub(r"^(blocks\.\d+)\.", rf"\1.{wrapper}.", name): tensor
+        for name, tensor in model.state_dict().items()
+    }
+    torch.save({"state_dict": state}, tmp_path / "t.pt")
+    loaded = adapcli.load(tmp_path / "t.pt", model_config=model.config)
+    assert torch.equal(loaded(images).logits, model(images).logits)
+
+
+def two_sets(model, path):
+    """timm's training checkpoint: weights and their moving average; here the average is what `model` has."""
+    averaged = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    raw = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    torch.save({"config": model.config.to_dict(), "state_dict": raw, "state_dict_ema": averaged}, path)
+
+
+def test_of_several_sets_of_weights_a_key_names_one(model, images, tmp_path):
+    two_sets(model, tmp_path / "t.pth")
+    with pytest.raises(FileError, match="several sets of weights: state_dict, state_dict_ema") as caught:
+        adapcli.load(tmp_path / "t.pth")
+    assert caught.value.hint.endswith(f"{tmp_path}/t.pth#state_dict_ema")
+    loaded = adapcli.load(f"{tmp_path}/t.pth#state_dict_ema")
+    assert torch.equal(loaded(images).logits, model(images).logits)
+    assert not torch.equal(adapcli.load(f"{tmp_path}/t.pth#state_dict")(images).logits, loaded(images).logits)
+    with pytest.raises(FileError, match="several sets of weights"):
+        adapcli.load(f"{tmp_path}/t.pth#absent")
+
+
+def test_of_several_models_in_one_state_a_key_names_one(model, images, tmp_path):
+    """A Lightning module that holds a model, its teacher's head and a loss with weights."""
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": state | {"loss.weight": torch.ones(3)}}, tmp_path / "t.ckpt")
+    with pytest.raises(FileError, match=r"1 tensors unknown: loss\.weight") as caught:
+        adapcli.load(tmp_path / "t.ckpt", model.config)
+    assert caught.value.hint == f"name the one to load: {tmp_path}/t.ckpt#model"
+    loaded = adapcli.load(f"{tmp_path}/t.ckpt#model", model.config)
+    assert torch.equal(loaded(images).logits, model(images).logits)
+
+
+def sharded(model, folder, ending="safetensors"):
+    """As the hub's tools write a model of two shards; the index, to be changed and written again."""
+    adapcli.save(model, folder)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stem, write = ("model", save_file) if ending == "safetensors" else ("pytorch_model", torch.save)
+    places = {}
+    for i in range(2):
+        part = dict(list(state.items())[i::2])
+        name = f"{stem}-0000{i + 1}-of-00002.{ending}"
+        write(part, folder / name)
+        places |= dict.fromkeys(part, name)
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (folder / f"{stem}.{ending}.index.json").write_text(json.dumps(index))
+    return index
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_shards_with_an_index_equal_the_whole(model, images, tmp_path, ending):
+    sharded(model, tmp_path / "m", ending)
+    assert torch.equal(adapcli.load(tmp_path / "m")(images).logits, model(images).logits)
+
+
+def test_weights_only_bin_beside_a_config_equals_the_whole(model, images, tmp_path):
+    adapcli.save(model, tmp_path / "m")
+    torch.save(load_file(tmp_path / "m/model.safetensors"), tmp_path / "m/pytorch_model.bin")
+    (tmp_path / "m/model.safetensors").unlink()
+    for place in ("m", "m/pytorch_model.bin"):
+        assert torch.equal(adapcli.load(tmp_path / place)(images).logits, model(images).logits)
+
+
+FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+TOKEN = "process_latents.token"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f, i: (f / SECOND).unlink(), f"shard {SECOND} missing"),
+        (lambda f, i: i["weight_map"].update({TOKEN: f"../m/{FIRST}"}), "not the name of a file in this"),
+        (lambda f, i: i["weight_map"].update({TOKEN: str(f / FIRST)}), "not the name of a file in this"),
+        (lambda f, i: i["weight_map"].update({TOKEN: ".."}), "not the name of a file in this"),
+        (lambda f, i: i["weight_map"].update({TOKEN: 3}), "expected a weight_map"),
+        (lambda f, i: i.pop("weight_map"), "expected a weight_map"),
+        (lambda f, i: i["weight_map"].pop(TOKEN), "1 tensors not in the index"),
+        (lambda f, i: i["weight_map"].update({"more": FIRST}), "1 tensors missing: more"),
+        (lambda f, i: shutil.copy(f / FIRST, f / SECOND), "tensors missing"),
+        (lambda f, i: (f / SECOND).write_bytes(b"damaged"), "not a usable safetensors file"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_shards_is_refused(model, tmp_path, change, message):
+    index = sharded(model, tmp_path / "m")
+    change(tmp_path / "m", index)
+    (tmp_path / "m/model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FileError, match=message):
+        adapcli.load(tmp_path / "m")
+
+
+def test_a_tensor_named_twice_in_an_index_is_refused(model, tmp_path):
+    sharded(model, tmp_path / "m")
+    path = tmp_path / "m/model.safetensors.index.json"
+    path.write_text(path.read_text().replace('_map": {', f'_map": {{"{TOKEN}": "{SECOND}", ', 1))
+    with pytest.raises(FileError, match=f"key '{TOKEN}' is given twice"):
+        adapcli.load(tmp_path / "m")
 
 
 def test_parameters_and_a_module_state_dict_are_taken(model, images, tmp_path):
@@ -374,6 +485,7 @@ def hub(monkeypatch):
 
     module.calls, module.answer, module.snapshot_download = [], None, snapshot_download
     errors.HFValidationError = HFValidationError
+    monkeypatch.setattr("adapcli.model.checkpoint.prefer_cache_when_offline", lambda: False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     return module
@@ -383,7 +495,7 @@ def test_without_the_extra_a_hub_name_tells_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UnavailableError, match="hub extra") as caught:
         adapcli.load("hf://owner/name")
-    assert caught.value.hint == "pip install 'adap[hub]'"
+    assert caught.value.hint == "pip install 'adapcli[hub]'"
     assert caught.value.exit_code == 4
 
 
@@ -393,7 +505,9 @@ def test_without_the_extra_a_hub_name_tells_the_command(monkeypatch):
 def test_a_hub_name_loads_config_and_weights_and_nothing_else(hub, name, revision):
     hub.answer = GOLDEN / "cls_mlp"
     assert adapcli.load(name).config.embed_dim == 64
-    assert hub.calls == [("o/n", revision, ["config.json", "model.safetensors"])]
+    ((place, asked, patterns),) = hub.calls
+    assert (place, asked) == ("o/n", revision)
+    assert all(pattern == "config.json" or "safetensors" in pattern for pattern in patterns)
 
 
 def test_what_comes_from_the_hub_is_trusted_no_more_than_a_file(hub, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapcli.errors import UsageError
-from adapcli.model.perceiver import AdaPerceiver
+from adapcli.model.perceiver import AdaPerceiver, Output
 from adapcli.space import Configuration
 
 TASKS = ["classification", "features", "distillation", "segmentation", "depth"]
@@ -258,3 +258,17 @@ def test_the_same_weights_run_in_bfloat16(make_model, images):
     rough = copy.deepcopy(model).bfloat16()(images.bfloat16()).logits
     assert rough.dtype == torch.bfloat16
     assert (rough.float() - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_torch_exports_the_model_at_a_configuration_for_any_batch(make_model):
+    model, configuration = make_model(), Configuration(5, 13, 2)
+    x = torch.randn(2, 1, 16, 16)
+    shapes = {"x": {0: torch.export.Dim("batch")}, "configuration": []}  # a constant has no shapes
+    exported = torch.export.export(model, (x,), {"configuration": configuration}, dynamic_shapes=shapes)
+    for batch in (2, 3):
+        x = torch.randn(batch, 1, 16, 16)
+        answer, direct = exported.module()(x, configuration=configuration), model(x, configuration)
+        assert isinstance(answer, Output)
+        torch.testing.assert_close(answer.logits, direct.logits)
+        assert torch.equal(answer.depth, direct.depth)
+        assert answer.maps is None

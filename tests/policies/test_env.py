@@ -7,7 +7,7 @@ from policies.encoding import CLIP
 from policies.env import Configure, ConfigureEnv
 from policies.errors import UsageError
 from policies.gym import CONFIGURE
-from policies.rl.vec_env import ConfigureVecEnv
+from policies.rl.vec_env import TaskVecEnv
 
 VARIANTS = [
     {},
@@ -48,7 +48,7 @@ def test_rewards_are_score_minus_price_times_share(table, given):
 @pytest.mark.parametrize("given", VARIANTS)
 def test_many_at_once_equal_one_at_a_time(table, given):
     env = ConfigureEnv(table, **given)
-    many = ConfigureVecEnv(Configure.of(table, **given), 1, seed=7)
+    many = TaskVecEnv(Configure.of(table, **given), 1, seed=7)
     env.action_space.seed(0)
     seen, _ = env.reset(seed=7)
     np.testing.assert_array_equal(many.reset()[0], seen)
@@ -64,15 +64,15 @@ def test_many_at_once_equal_one_at_a_time(table, given):
 
 def test_scaled_rewards_keep_the_order_of_choices(table):
     task = Configure.of(table, lambda_=(0.1, 5.0))
-    plain, scaled = ConfigureVecEnv(task, 64, seed=1), ConfigureVecEnv(task, 64, seed=1, scale_rewards=True)
+    plain, scaled = TaskVecEnv(task, 64, seed=1), TaskVecEnv(task, 64, seed=1, scale_rewards=True)
     plain.reset(), scaled.reset()
-    price = plain._episodes.lambda_
+    price = plain.episodes.lambda_
     action = np.arange(64) % table.n_configs
     np.testing.assert_allclose(plain.step(action)[1], scaled.step(action)[1] * (1 + price), rtol=1e-5)
 
 
 def test_what_is_returned_is_a_copy(table):
-    env, many = ConfigureEnv(table), ConfigureVecEnv(Configure.of(table), 3)
+    env, many = ConfigureEnv(table), TaskVecEnv(Configure.of(table), 3)
     seen, _ = env.reset(seed=0)
     seen[:] = 99
     assert env.step(0)[0].max() < 99

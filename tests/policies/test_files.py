@@ -16,14 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies import files
-from policies.errors import AdapError, FileError
+from policies.errors import AdapError, BusyError, FileError
 from policies.files import (
+    WORKPLACE,
     ArrayFile,
+    Lock,
     atomic_file,
     atomic_folder,
     install_folder,
     read_csv,
     read_json,
+    recovered,
     write_bytes,
     write_csv,
     write_json,
@@ -329,6 +332,87 @@ def test_a_link_or_a_file_in_the_way_is_replaced_without_touching_what_it_names(
         assert (tmp_path / name / "a").read_bytes() == b"new"
     assert (tmp_path / "precious" / "a").read_bytes() == b"kept"
     assert names(tmp_path) == ["file", "link", "precious"]
+
+
+def test_where_names_cannot_be_exchanged_a_crash_between_the_renames_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("policies.files._exchange", lambda one, other: False)
+    fill(tmp_path / "folder", b"old")
+    fill(tmp_path / "folder", b"new", overwrite=True)
+    assert (tmp_path / "folder" / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["folder"]
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from policies import files
+        files._exchange = lambda one, other: False
+        rename = Path.rename
+        def killed(self, target):
+            rename(self, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path.rename = killed
+        with files.atomic_folder(sys.argv[1], overwrite=True) as scratch:
+            (scratch / "a").write_bytes(b"newer")
+    """
+    assert python(code, tmp_path / "folder").returncode == -signal.SIGKILL
+    assert "folder" not in names(tmp_path)
+    assert (recovered(tmp_path / "folder") / "a").read_bytes() == b"new"
+
+
+# Scratch and locks
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_scratch_of_a_killed_process_goes_with_the_next_writer_that_of_a_living_one_stays(tmp_path, run):
+    if run:
+        (tmp_path / WORKPLACE).mkdir()
+    code = """
+        import os, signal, sys
+        from policies.files import atomic_folder, write_bytes
+        with atomic_folder(sys.argv[1], overwrite=True) as scratch:
+            write_bytes(scratch / "a", b"new")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert python(code, tmp_path / "folder").returncode == -signal.SIGKILL
+    place = tmp_path / WORKPLACE if run else tmp_path
+    left = [path for path in place.iterdir() if path.name.endswith(".tmp")]
+    assert len(left) == 1
+    with atomic_folder(tmp_path / "folder", overwrite=True) as scratch:
+        assert not left[0].exists()
+        assert scratch.parent == place
+        fill(tmp_path / "folder", b"other")
+        assert scratch.exists()
+
+
+def test_a_removed_scratch_folder_is_not_made_again(tmp_path):
+    (tmp_path / "table.partial").mkdir()
+    (tmp_path / "table.partial").rename(tmp_path / "table")
+    with pytest.raises(AdapError, match="finished or removed by another process"):
+        write_bytes(tmp_path / "table.partial" / "ledger" / "0.json", b"{}")
+    assert names(tmp_path) == ["table"]
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_one_process_writes_at_a_time_and_a_killed_one_leaves_no_lock(tmp_path, run):
+    if run:
+        (tmp_path / WORKPLACE).mkdir()
+    code = """
+        import sys, time
+        from policies.files import Lock
+        with Lock(sys.argv[1]):
+            print("held", flush=True)
+            time.sleep(60)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "table")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(BusyError, match=f"being written by process {other.pid} on .* since "):
+            Lock(tmp_path / "table").acquire()
+        with Lock(tmp_path / "another"):
+            pass
+        other.kill()
+    with Lock(tmp_path / "table"), Lock(tmp_path / "table"):
+        pass
+    assert names(tmp_path / WORKPLACE if run else tmp_path) == []
 
 
 # Tables

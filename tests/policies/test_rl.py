@@ -12,7 +12,7 @@ from policies.env import Configure
 from policies.errors import InfeasibleError, UsageError
 from policies.evaluate import evaluate
 from policies.rl import recipes, training
-from policies.rl.vec_env import ConfigureVecEnv
+from policies.rl.vec_env import TaskVecEnv
 from policies.table import OutcomeTable
 
 QUICK = {"timesteps": 2048, "n_envs": 64}
@@ -93,10 +93,10 @@ def test_the_kept_network_decides_as_stable_baselines_does(make_table, algo, act
     objective = policies.registry.Objective(lambda_=0.3)
     policy = training._untrained(table, algo, objective, actions, algo)
     task = Configure.of(table, lambda_=policy.prices, actions=actions)
-    model = training.model_of(algo, ConfigureVecEnv(task, 64), recipe, 0)
+    model = training.model_of(algo, TaskVecEnv(task, 64), recipe, 0)
     model.learn(2048)
     policy = training.replace(policy, network=training.extract(model))
-    seen = task.begin(np.random.default_rng(1), 500).observations
+    seen = task.observe(task.begin(np.random.default_rng(1), 500))
     action, _ = model.predict(seen, deterministic=True)
     np.testing.assert_array_equal(
         policy.actions.best(policy.network(seen)), policy.actions.configuration(action)

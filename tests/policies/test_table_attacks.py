@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from policies.errors import AdapError, FileError
@@ -52,31 +52,63 @@ def edited(content, changes):
 
 
 def attack(folder, name, changes, call):
-    """Call with one file changed; put it back."""
+    """What a call gives with one file changed, None where it refuses; the file is put back."""
     path = folder / name
     good = path.read_bytes()
     path.write_bytes(edited(good, changes))
     try:
         with suppress(AdapError):
-            call()
+            return call()
     finally:
         path.write_bytes(good)
 
 
-SMALL = ["meta.json", "configs.csv", "samples.csv", "score.npy", "prediction.npy", "increment_flops.npy"]
+SMALL = ["meta.json", "configs.csv", "samples.csv", "increment_flops.npy", "checksums.json"]
 
 
 @fuzz
 @given(st.sampled_from(SMALL), edits)
-def test_a_changed_table_is_read_or_refused(saved, name, changes):
-    attack(saved, name, changes, lambda: OutcomeTable.load(saved))
+def test_a_changed_file_is_refused(saved, name, changes):
+    good = (saved / name).read_bytes()
+    assume(edited(good, changes) != good)
+    found = attack(saved, name, changes, lambda: OutcomeTable.load(saved, check=False))
+    assert found is None or json.loads(edited(good, changes)) == json.loads(good)  # white space in JSON
 
 
 @fuzz
-@given(st.sampled_from(["score.npy", "signals.npy"]), edits)
-def test_a_changed_header_is_read_or_refused(saved, name, changes):
-    in_header = [(place * 0.02, replacement) for place, replacement in changes]
-    attack(saved, name, in_header, lambda: OutcomeTable.load(saved))
+@given(st.sampled_from(["score.npy", "signals.npy", "prediction.npy"]), edits, st.booleans())
+def test_a_changed_array_is_refused_or_the_same(saved, name, changes, in_header):
+    if in_header:
+        changes = [(place * 0.02, replacement) for place, replacement in changes]
+    found = attack(saved, name, changes, lambda: np.array(getattr(OutcomeTable.load(saved), name[:-4])))
+    assert found is None or np.array_equal(found, np.load(saved / name))
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_arrays_that_changed_places_or_order_are_refused(saved, tmp_path, check):
+    for number, change in enumerate((swapped, reversed_rows)):
+        folder = tmp_path / str(number)
+        shutil.copytree(saved, folder)
+        change(folder)
+        with pytest.raises(FileError, match=r"rows 0\.\.19: changed or damaged since it was written"):
+            OutcomeTable.load(folder, check=check)
+
+
+def swapped(folder):
+    (folder / "score.npy").rename(folder / "x")
+    (folder / "agreement.npy").rename(folder / "score.npy")
+    (folder / "x").rename(folder / "agreement.npy")
+
+
+def reversed_rows(folder):
+    np.save(folder / "score.npy", np.load(folder / "score.npy")[::-1])
+
+
+def test_a_table_without_checksums_is_refused(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "table")
+    (tmp_path / "table" / "checksums.json").unlink()
+    with pytest.raises(FileError, match="without checksums"):
+        OutcomeTable.load(tmp_path / "table")
 
 
 @fuzz

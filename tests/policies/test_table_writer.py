@@ -1,5 +1,7 @@
 import itertools
 import json
+import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -111,13 +113,24 @@ for start, stop in table.pending():
 """
 
 
+def test_a_table_that_another_process_writes_is_neither_resumed_nor_begun_again(
+    table, tmp_path, pytestconfig
+):
+    writer = begin(table, tmp_path / "t")
+    command = [sys.executable, "-c", KILLED, tmp_path / "t", "0", pytestconfig.rootpath]
+    done = subprocess.run(command, input=pickle.dumps({}), capture_output=True, check=False)
+    assert f"BusyError: {tmp_path / 't'}: being written by process {os.getpid()}" in done.stderr.decode()
+    write(writer, table)
+    writer.finish()
+    assert OutcomeTable.load(tmp_path / "t").n_samples == table.n_samples
+
+
 @pytest.mark.parametrize("survive", [3, 8, 13])
 def test_a_killed_writer_loses_at_most_one_chunk(table, whole, tmp_path, survive, pytestconfig):
-    import pickle
-
     steps_per_chunk = len(table.arrays()) + 2
     writer = begin(table, tmp_path / "t")
     pieces = {start: piece(table, start, stop) for start, stop in writer.pending()}
+    writer.close()
     command = [sys.executable, "-c", KILLED, tmp_path / "t", str(survive), pytestconfig.rootpath]
     done = subprocess.run(command, input=pickle.dumps(pieces), capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()

@@ -1,4 +1,9 @@
+import ast
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -92,3 +97,26 @@ def test_inline_figures_follow_the_page():
 
 def test_a_glyph_that_the_font_lacks_is_no_warning():
     style.to_png(drawing("数字 🦊"))
+
+
+def test_a_backend_that_is_not_installed_stops_no_figure():
+    """Notebooks and IDEs leave MPLBACKEND in the environment of what they start."""
+    code = (
+        "import os; from adapcli.report import style; style.canvas(style.WIDE, 3); style.ramp(3); "
+        "assert os.environ['MPLBACKEND'] == 'module://nowhere'"
+    )
+    environment = os.environ | {"MPLBACKEND": "module://nowhere"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_matplotlib_is_imported_in_one_place():
+    root = Path(style.__file__).parents[1]
+    assert [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in root.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom) and "matplotlib" in ast.unparse(node)
+    ] == []

@@ -166,6 +166,16 @@ def test_a_target_names_its_objective(adap, run):
     )
 
 
+def test_percent_of_a_measured_cost_is_of_the_full_configuration_s(adap, run):
+    assert adap("--latency-target", "60%")[0] == 0
+    found = SearchResult.load(run / "search")
+    table = OutcomeTable.load(run / "table")
+    assert found == exhaustive(table, Target(fraction=0.6), objective=objective("latency", CPU))
+    assert found.choice.cost <= 0.6 * found.full.cost
+    code, _, err = adap("--memory-target", "120%")
+    assert (code, "write 0.7 or 70%" in err) == (2, True)
+
+
 def test_disagreement_with_flops_is_warned_of_and_in_the_json(adap, make_table, run):
     _, out, err = adap("--json", "--quiet")
     warnings = json.loads(out)["warnings"]

@@ -1,4 +1,9 @@
 import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,11 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from adapcli.errors import AdapError, FileError, InfeasibleError, UsageError
 from adapcli.search import SAMPLERS, SearchResult, Target, exhaustive, sampled
+from adapcli.search import study as study_module
 from adapcli.search.axes import Axes
+from adapcli.search.study import JournalLock, open_study
 
 TARGET = Target(fraction=0.5)
 digits = st.text("0123456789", min_size=1, max_size=2).map(str.encode)
@@ -283,3 +290,88 @@ def test_a_changed_journal_is_resumed_or_refused(table, tmp_path, journal, place
     path.write_bytes(journal[:start] + replacement + journal[start + len(replacement) :])
     with suppress(AdapError):
         assert sampled(table, sampler="random", trials=3, study=path).study.evaluated == 3
+
+
+def _search_shared(table, path, seed):
+    sampled(table, sampler="tpe", trials=14, study=path, seed=seed)
+
+
+def test_several_processes_share_one_study_and_its_trials(table, tmp_path, monkeypatch):
+    """One creates it, the others open it, and all stop when it holds as many configurations as asked."""
+    monkeypatch.chdir(tmp_path)
+    context = multiprocessing.get_context("fork")
+    path = Path("folder/s.log")  # relative: the link of a lock is not
+    processes = [context.Process(target=_search_shared, args=(table, path, seed)) for seed in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    evaluated = {row for row, _ in told(table, path)}
+    assert 14 <= len(evaluated) <= 17  # those that run at the end are finished
+    assert sampled(table, sampler="tpe", trials=14, study=path).study.new == 0
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["s.log"]
+
+
+def test_a_record_that_another_process_is_writing_is_waited_for(table, tmp_path):
+    """What looks torn is repaired only once nobody else writes."""
+    path, warnings = tmp_path / "s.log", []
+    sampled(table, sampler="random", trials=3, study=path)
+    before = path.read_bytes()
+    record = before.splitlines(keepends=True)[-1]
+    writer = JournalFileSymlinkLock(str(path))
+    writer.acquire()
+    path.write_bytes(before + record[:20])
+
+    def finish():
+        with path.open("ab") as journal:
+            journal.write(record[20:])
+        writer.release()
+
+    threading.Timer(0.3, finish).start()
+    sampled(table, sampler="random", trials=4, study=path, warn=warnings.append)
+    assert path.read_bytes().startswith(before + record)
+    assert warnings == []
+
+
+def test_a_lock_of_a_process_that_was_killed_is_removed(table, tmp_path):
+    path = tmp_path / "s.log"
+    sampled(table, sampler="random", trials=3, study=path)
+    ready, done = os.pipe()
+    if (child := os.fork()) == 0:
+        JournalLock(path).acquire()
+        with path.open("ab") as journal:
+            journal.write(b'{"op_code": 4, "tor')
+        os.close(done)
+        time.sleep(60)
+    os.close(done)
+    os.read(ready, 1)  # returns when the child has closed its end
+    os.close(ready)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (tmp_path / "s.log.lock").is_symlink()
+    assert sampled(table, sampler="random", trials=4, study=path).study.evaluated == 4
+    assert not (tmp_path / "s.log.lock").is_symlink()
+
+
+@pytest.mark.parametrize("target", ["s.log", "elsewhere/[1] 1 x"])
+def test_a_lock_that_stays_ends_in_a_line_that_names_it(table, tmp_path, monkeypatch, target):
+    monkeypatch.setattr(study_module, "PATIENCE_S", 0.2)
+    (tmp_path / "s.log.lock").symlink_to(target)
+    with pytest.raises(AdapError, match=r"s\.log\.lock: another process has locked the study") as caught:
+        sampled(table, trials=3, study=tmp_path / "s.log")
+    assert "delete this file" in caught.value.hint
+
+
+def test_a_line_torn_while_the_study_is_open_does_not_swallow_the_next_record(table, tmp_path):
+    study = open_study(tmp_path / "s.log", {"a": 1})
+    whole = (tmp_path / "s.log").read_bytes()
+    (tmp_path / "s.log").write_bytes(whole + b'{"op_code": 4, "tor')
+    study.set_user_attr("b", 2)
+    assert open_study(tmp_path / "s.log", {"a": 1}).user_attrs == {"made_for": {"a": 1}, "b": 2}
+
+
+def test_processes_that_search_for_different_things_cannot_share_a_study(tmp_path):
+    open_study(tmp_path / "s.log", {"a": 1})
+    with pytest.raises(FileError, match="study was made for a 1, not a 2"):
+        open_study(tmp_path / "s.log", {"a": 2})

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,3 +85,11 @@ def test_other_rows_may_be_asked_for_meanwhile(make_samples):
             assert len(list(samples.batches(3, 5, 4))) == 1
     names = [name for _, batch in samples.batches(0, 43, 100) for name in batch.sample_ids]
     assert found == names[:10] + names[20:30]
+
+
+def test_rows_that_wait_for_their_chunk_do_not_hold_what_a_process_sent(sweep):
+    """Each batch would otherwise keep a file descriptor open until its chunk is stored."""
+    (_, batch), *_ = sweep.samples.batches(0, 4, 4)
+    rows = sweep.scoring(batch, dtype=sweep.dtype, patches=0, recalibrated=None)
+    sent = [batch.targets.numpy(), batch.images.numpy()]
+    assert not any(np.shares_memory(values, shared) for values in rows.values() for shared in sent)

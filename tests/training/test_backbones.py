@@ -1,15 +1,19 @@
 """Teachers of other libraries, by stand-ins where these are not installed, and folders not to be trusted."""
 
 import json
+import os
 import sys
+import time
 import types
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from adapcli.errors import AdapError, FileError, UnavailableError, UsageError
+from adapcli.model.hub import prefer_cache_when_offline
 from adapcli.training import backbones
 from adapcli.training.backbones import as_map, load_hf, load_timm
 
@@ -44,8 +48,9 @@ def timm(monkeypatch):
     module.is_model = lambda name: name.partition(".")[0] == "vit_tiny"
     module.list_models = lambda: ["vit_tiny", "resnet50"]
 
-    def create_model(name, pretrained):
+    def create_model(name, pretrained, num_classes=7):
         module.asked.append((name, pretrained))
+        assert num_classes == 7
         torch.manual_seed(0)
         return Standing().train()
 
@@ -53,6 +58,7 @@ def timm(monkeypatch):
     module.create_model = create_model
     module.data = types.SimpleNamespace(resolve_model_data_config=lambda network: known)
     monkeypatch.setitem(sys.modules, "timm", module)
+    monkeypatch.setattr(backbones, "prefer_cache_when_offline", lambda: False)
     return module
 
 
@@ -114,7 +120,94 @@ def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UnavailableError) as caught:
         load_timm("vit_tiny", CPU)
-    assert "adap[timm]" in caught.value.hint
+    assert "adapcli[timm]" in caught.value.hint
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Other weights than timm's stand-in starts with, saved in each way; and what they answer."""
+    torch.manual_seed(7)
+    network = Standing().eval()
+    state = network.state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "m.pth")
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    return tmp_path, network
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "m.pth", "pytorch_model.bin"])
+def test_weights_in_a_file_are_read_and_nothing_is_asked_for(timm, weights, file):
+    folder, network = weights
+    teacher = load_timm(f"vit_tiny@{folder / file}", CPU)
+    images = torch.randn(2, 3, 16, 16)
+    assert timm.asked == [("vit_tiny", False)]
+    assert torch.equal(teacher.answer(images)[0], network.forward_head(network.forward_features(images)))
+
+
+def test_weights_that_do_not_fit_or_are_not_there_are_named(timm, tmp_path):
+    save_file({"other": torch.ones(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(FileError, match="do not fit the model: Missing key"):
+        load_timm(f"vit_tiny@{tmp_path}/w.safetensors", CPU)
+    with pytest.raises(FileError, match="absent: no such file"):
+        load_timm("vit_tiny@absent", CPU)
+
+
+DATA = {"input_size": [3, 16, 16], "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.25] * 3}
+SAVED_BY_TIMM = {"architecture": "vit_tiny", "num_classes": 7, "num_features": 6, "pretrained_cfg": DATA}
+
+
+def test_a_folder_as_timm_saves_it_teaches(timm, weights):
+    folder, network = weights
+    (folder / "config.json").write_text(json.dumps(SAVED_BY_TIMM))
+    teacher = load_hf(str(folder), CPU)
+    images = torch.randn(2, 3, 16, 16)
+    assert (teacher.preprocessing.size, teacher.preprocessing.std) == (16, (0.25,) * 3)
+    assert torch.equal(teacher.answer(images)[0], network.forward_head(network.forward_features(images)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"architecture": "hf-hub:someone/x"}, UsageError, "not known"),
+        ({"architecture": 3}, FileError, "not what timm saves"),
+        ({"model_args": {"checkpoint_path": "/tmp/x"}}, FileError, "not what timm saves"),
+        ({"model_args": {"act_layer": {}}}, FileError, "not what timm saves"),
+        ({"model_args": {"absent": 1}}, FileError, "timm cannot make vit_tiny"),
+        ({"pretrained_cfg": {}}, FileError, "pretrained_cfg: not usable"),
+        ({"pretrained_cfg": DATA | {"std": [0] * 3}}, FileError, "pretrained_cfg: not usable"),
+    ],
+)
+def test_a_folder_that_timm_would_not_save_is_refused(timm, weights, changed, error, message):
+    (weights[0] / "config.json").write_text(json.dumps(SAVED_BY_TIMM | changed))
+    with pytest.raises(error, match=message):
+        load_hf(str(weights[0]), CPU)
+
+
+def test_offline_is_found_out_in_seconds_and_the_cache_alone_is_asked(monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert prefer_cache_when_offline()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(60))  # a resolver that hangs
+    monkeypatch.setattr("adapcli.model.hub.PATIENCE_S", 0.2)
+    started = time.monotonic()
+    assert prefer_cache_when_offline()
+    assert time.monotonic() - started < 5
+
+
+def test_without_the_hub_the_way_to_name_a_file_is_told(timm, monkeypatch):
+    def offline(name, pretrained):
+        raise OSError("retries exceeded")
+
+    timm.create_model = offline
+    monkeypatch.setattr(backbones, "prefer_cache_when_offline", lambda: True)
+    with pytest.raises(UnavailableError, match="the hub cannot be reached") as caught:
+        load_timm("vit_tiny", CPU)
+    assert caught.value.hint == "weights in a file: timm:vit_tiny@FILE"
 
 
 def test_patches_are_found_however_they_are_laid_out():
@@ -182,7 +275,7 @@ def test_without_transformers_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UnavailableError) as caught:
         load_hf(folder(), CPU)
-    assert "adap[hf]" in caught.value.hint
+    assert "adapcli[hf]" in caught.value.hint
 
 
 class Trunk(nn.Module):

@@ -107,7 +107,10 @@ def test_a_field_is_set_where_its_key_says(tmp_path: Path, change: str, place: l
         ("stages=!!python/object/apply:os.system [true]", "could not determine a constructor"),
         ("model.embed_dim=17", "embed_dim 17: not 2"),
         ("loss.distillation=1", "needs a teacher"),
-        ("teacher.source=nobody", "'nobody': expected self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER"),
+        (
+            "teacher.source=nobody",
+            "'nobody': expected self, in-place, ckpt:PATH, timm:NAME.@FILE. or hf:FOLDER",
+        ),
         ("data=", "data"),
         ("stages.0.axes=[tokens, colour]", "stages.0.axes"),
         ("stages.0.at.tokens=3", "tokens"),

@@ -173,6 +173,17 @@ def test_learning_curves_and_a_heartbeat_are_in_the_run(adap, write, tmp_path):
     assert json.loads((folder / "heartbeat.json").read_text())["step"] == 6
 
 
+def test_curves_that_cannot_be_drawn_do_not_fail_a_finished_training(adap, write, tmp_path, monkeypatch):
+    def fail(folder):
+        raise ValueError("no such backend\nand more")
+
+    monkeypatch.setattr("adapcli.report.curves.draw_curves", fail)
+    code, _, err = adap("--recipe", write(steps=2))
+    assert code == 0
+    assert "warning: the learning curves could not be drawn: no such backend\n" in err
+    assert (tmp_path / "adap-run/train/model.pt").exists()
+
+
 def test_a_run_that_fails_still_shows_how_it_went(adap, write, tmp_path, monkeypatch):
     from adapcli.training import engine
 
@@ -218,7 +229,7 @@ def test_tensorboard_that_is_absent_is_told_before_anything_runs(adap, write, tm
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     code, out, err = adap("--recipe", write(), "--tensorboard")
     assert (code, out) == (4, "")
-    assert "pip install 'adap[tensorboard]'" in err
+    assert "pip install 'adapcli[tensorboard]'" in err
     assert not (tmp_path / "adap-run").exists()
 
 

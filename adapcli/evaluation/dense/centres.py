@@ -151,14 +151,14 @@ class Centres(DenseTask):
 
     def coloured(self, answer: Map, target: Map) -> Pixels:
         """See DenseTask: the direction is a hue, the centre is white; grey where the target has none."""
-        from matplotlib.colors import hsv_to_rgb
+        from adapcli.plotting import colors
 
         counted: NDArray[np.bool_] = np.isfinite(target[0] + target[1])
         down, right = np.where(counted, answer, 0.0)
         farthest = max(float(np.hypot(*np.where(counted, target, 0.0)).max()), 1.0)
         hue = np.arctan2(down, right) / (2 * np.pi) % 1
         strength = np.clip(np.hypot(down, right) / farthest, 0, 1)
-        levels = np.rint(255 * hsv_to_rgb(np.stack((hue, strength, np.ones_like(hue)), -1)))
+        levels = np.rint(255 * colors.hsv_to_rgb(np.stack((hue, strength, np.ones_like(hue)), -1)))
         return np.where(counted[..., None], levels, GREY).astype(np.uint8)
 
 

@@ -57,7 +57,7 @@ def png(image: Image.Image, told: dict[str, str]) -> bytes:
 
 def shaded(metres: NDArray[Any], low: float, high: float, known: NDArray[np.bool_]) -> Pixels:
     """Levels (H, W, 3) of metres: bright is near; grey where unknown."""
-    from matplotlib import colormaps
+    from adapcli.plotting import colormaps
 
     share = np.clip((metres - low) / max(high - low, 1e-6), 0, 1)
     levels = np.rint(255 * colormaps["viridis"](1 - share)[..., :3]).astype(np.uint8)

@@ -42,7 +42,7 @@ def round_numbers(low: float, high: float) -> list[float]:
 
 def percent_axis(axes: "Axes", label: str) -> None:
     """Scores are kept as fractions and read in percent."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from adapcli.plotting import FuncFormatter, MaxNLocator
 
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))

@@ -37,7 +37,7 @@ def learning_curves(lines: pd.DataFrame, *, layout: Layout = style.WIDE) -> "Fig
     Panels: parts of the loss; accuracy of the corners of the grid; learning rate. Stages are told apart by
     dotted lines.
     """
-    from matplotlib.ticker import FuncFormatter
+    from adapcli.plotting import FuncFormatter
 
     rows, columns = (3, 1) if layout.narrow else (1, 3)
     height = 2.5 * rows + 0.6 if layout.narrow else 3.4
@@ -89,7 +89,7 @@ def _scores(axes: "Axes", lines: pd.DataFrame) -> None:
 
 
 def _steps(axes: "Axes", lines: pd.DataFrame) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from adapcli.plotting import FuncFormatter, MaxNLocator
 
     axes.set_xlabel("step")
     last = float(lines["step"].max())

@@ -40,7 +40,8 @@ def _told(findings: Findings, result: SearchResult) -> str:
 def target_text(result: SearchResult) -> str:
     """What was asked for."""
     if result.target.fraction is not None:
-        return f"at most {result.target.fraction:g} of the full configuration's {result.unit}"
+        measured = "FLOPs" if result.objective == "flops" else result.objective
+        return f"at most {result.target.fraction:g} of the full configuration's {measured}"
     if result.target.limit is not None:
         where = f" ({labels.readable(str(result.condition))})" if result.condition else ""
         return f"{result.objective} of at most {cost_text(result.target.limit, result.unit)}{where}"

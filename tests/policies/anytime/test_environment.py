@@ -18,7 +18,6 @@ from policies.encoding import CLIP, Prices
 from policies.errors import FileError, UnavailableError, UsageError
 from policies.rl import anytime
 from policies.rl.recipes import ANYTIME_RECIPES
-from policies.rl.vec_env import UNIT
 
 VARIANTS = [
     {},
@@ -97,7 +96,7 @@ def random_policy(table, entry, prices, seed=5):
     lattice, rng = Lattice.of(table), np.random.default_rng(seed)
     sight, recipe = Sight.fit(table, lattice), replace(ANYTIME_RECIPES["ppo"], hidden=(9,))
     policy = anytime._untrained(table, lattice, sight, prices, "ppo", "random", recipe)
-    policy = anytime._over(policy, lattice, sight, lattice.reachable(entry)).at(0.3)
+    policy = anytime.over(policy, lattice, sight, lattice.reachable(entry)).at(0.3)
     weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
     return replace(policy, network=replace(policy.network, weights=weights))
 
@@ -141,9 +140,9 @@ def test_scaled_rewards_keep_the_order_of_actions(table):
     given = {"table": table, "lambda_": (0.05, 2.0), "n_envs": 64, "seed": 1}
     plain, scaled = gym.vec_env(gym.ANYTIME, **given), gym.vec_env(gym.ANYTIME, scale_rewards=True, **given)
     plain.reset(), scaled.reset()
-    price, action = plain._walks.lambda_.copy(), np.arange(64) % plain.action_space.n
+    price, action = plain.episodes.lambda_.copy(), np.arange(64) % plain.action_space.n
     first, second = plain.step(action)[1], scaled.step(action)[1]
-    np.testing.assert_allclose(first, second * (UNIT + price), rtol=1e-5)
+    np.testing.assert_allclose(first, second * (Anytime.reward_unit + price), rtol=1e-5)
     assert first.any()
 
 

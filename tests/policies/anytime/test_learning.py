@@ -106,12 +106,12 @@ def test_same_seed_same_policy_kept_and_loaded(make_walkable, tmp_path, algo):
 def test_the_kept_network_decides_as_stable_baselines_does(make_walkable, algo):
     """On what is observed in the environment, wherever no two actions lead to one goal."""
     from policies.anytime.env import Anytime
-    from policies.rl.vec_env import AnytimeVecEnv
+    from policies.rl.vec_env import TaskVecEnv
 
     table = make_walkable(200)
     task = Anytime.of(table, lambda_=(0.05, 2.0), entries=[0])
     recipe = training.adjusted(recipes.ANYTIME_RECIPES[algo], 1024, 64, 0)
-    many = AnytimeVecEnv(task, 64)
+    many = TaskVecEnv(task, 64)
     model = training.model_of(algo, many, recipe, 0)
     seen, network = many.reset(), training.extract(model)
     action, _ = model.predict(seen, deterministic=True)

@@ -72,7 +72,7 @@ def learned(table):
     lattice, rng = Lattice.of(table), np.random.default_rng(1)
     sight, prices = Sight.fit(table, lattice), Prices(0.05, 2.0)
     blank = anytime._untrained(table, lattice, sight, prices, "ppo", None, ANYTIME_RECIPES["ppo"])
-    policy = anytime._over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
+    policy = anytime.over(blank, lattice, sight, lattice.reachable(0)).at(0.3)
     weights = tuple(rng.normal(size=layer.shape) for layer in policy.network.weights)
     return replace(policy, network=replace(policy.network, weights=weights))
 

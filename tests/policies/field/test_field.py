@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from policies import pareto, registry
+from policies.base import Decision
 from policies.curves import Yardstick
 from policies.errors import AdapError, FileError, UsageError
-from policies.field import Request, train_field
+from policies.field import Request, recommendation, train_field
 from policies.field import entrant as module
+from policies.field.member import surely_met
 from policies.field.recommendation import value_of
 from policies.guarantee import Promise
 from policies.objective import Objective
@@ -121,7 +123,8 @@ def test_nothing_is_chosen_by_the_test_split(few, field, table, tmp_path):
     assert other.to_dict()["full_score"] != field.to_dict()["full_score"]
 
 
-def test_the_values_are_what_was_asked_for(field):
+def test_the_values_are_what_was_asked_for(field, monkeypatch):
+    monkeypatch.setattr(recommendation, "FEW", 0)
     tuning = field.tuning
     for name, member in field.kept.items():
         curve = member.curves["tune"]
@@ -176,3 +179,32 @@ def test_without_labels_a_field_counts_other_answers(few, table, without_labels,
         assert "at most 30 % of other answers" in found.recommendation.reason[0]
     with pytest.raises(UsageError, match="no labels"):
         train_field(blind, replace(QUICK, promise=Promise(0.1)), tmp_path)
+
+
+def test_of_few_tune_samples_only_what_surely_keeps_the_target_is_recommended(few, make_table, tmp_path):
+    """By the mean of 100 samples a cheaper configuration loses nothing, but their interval does not show it."""
+    table = make_table(400)
+    score = np.array(table.score)
+    score[:, :-1] = score[:, [-1]]
+    half, rows = table.n_configs // 2, table.rows("tune")
+    score[rows[:5], half], score[rows[5:10], half] = 1 - score[rows[:5], half], score[rows[5:10], half]
+    table = replace(table, score=score)
+    decision = Decision(np.full(len(rows), half), np.full(len(rows), table.cost_flops[half]))
+    asked = Objective(max_drop=0.02)
+    assert not surely_met(asked, table, rows, decision)
+    assert surely_met(replace(asked, max_drop=0.5), table, rows, decision)
+    assert surely_met(asked, table, rows, replace(decision, configuration=np.full(len(rows), table.full)))
+    found = train_field(table, replace(QUICK, objective=asked), tmp_path, only=["static", "threshold"])
+    taken = found.kept[found.recommendation.name]
+    assert taken.surely
+    assert set(taken.policy.select(table, rows).configuration) == {table.full}
+    assert "100 tune samples are few" in " ".join(found.recommendation.reason)
+
+
+def test_a_budget_is_kept_on_the_whole_interval_of_few_samples(make_table):
+    table = make_table(400)
+    rows = table.rows("tune")
+    cost = np.where(np.arange(len(rows)) % 2, 0.2, 0.8) * table.cost_flops[table.full]
+    decision = Decision(np.zeros(len(rows)), cost)
+    assert surely_met(Objective(flops_target=0.6), table, rows, decision)
+    assert not surely_met(Objective(flops_target=0.51), table, rows, decision)

@@ -1,5 +1,7 @@
 """What is recommended: never what is clearly worse, never learning by trial that does not win."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,6 +48,14 @@ def test_learning_by_trial_must_win():
 def test_what_misses_the_objective_goes_last():
     assert taken(value("static", 0.3, 0), value("gate", 0.6, 8, met=False)) == "static"
     assert taken(value("static", 0.3, 0, met=False), value("gate", 0.6, 8, met=False)) == "gate"
+
+
+def test_of_few_samples_what_surely_meets_the_objective_goes_first():
+    lucky = replace(value("gate", 0.6, 8), surely=False)
+    assert taken(value("static", 0.3, 0), lucky) == "static"
+    found = recommend([lucky], Request(), 100)
+    assert found.name == "gate"
+    assert "this may miss it" in found.reason[-1]
 
 
 def test_reasons_name_the_rivals_and_the_numbers():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adapcli.data.splitting import Splitting
 from policies import registry
 from policies.baselines import Static
 from policies.errors import FileError, InfeasibleError, UsageError
@@ -14,6 +15,7 @@ from policies.grid import Grid
 from policies.guarantee import Promise, certify
 from policies.guarantee.planning import needed
 from policies.guarantee.sequence import AT_MOST, candidates, walk
+from policies.samples import split_option
 
 LIMIT = 0.02
 RESAMPLES = 1000
@@ -105,17 +107,27 @@ def test_the_first_candidate_does_not_depend_on_the_limit(make_losing_table):
 
 
 @pytest.mark.parametrize("loss", ["score", "answer"])
-def test_the_limit_that_is_told_is_certified_when_asked_for(make_losing_table, loss):
-    table = make_losing_table([0.05, 0.02, 0.01])
+def test_the_limits_that_a_refusal_states_give_what_it_states(make_losing_table, loss):
+    table = make_losing_table([0.05, 0.02, 0.01, 0.001])
     with pytest.raises(InfeasibleError) as refused:
         certify(statics(table), table, Promise(0.002, 0.95, loss))
-    assert "1000 calibration samples do not certify 0.2" in refused.value.message
-    assert ("--same-answer 0.002" in refused.value.hint) == (loss == "score")
-    told = float(refused.value.hint.split()[1].rstrip(",;"))
-    _, certificate = certify(statics(table), table, Promise(told, 0.95, loss))
-    assert certificate.certified
-    assert f"saving {100 * certificate.saving:.1f} %" in refused.value.message
-    assert certificate.upper_bound <= told
+    assert "1 000 calibration samples do not certify 0.2" in refused.value.message
+    found = re.findall(r"([\d.]+),? sav(?:ing|es) ([\d.]+) %", refused.value.message)
+    assert len(found) > 1
+    assert float(refused.value.hint.split()[1].rstrip(";")) == pytest.approx(float(found[0][0]) / 100)
+    for limit, saving in found:
+        _, certificate = certify(statics(table), table, Promise(float(limit) / 100, 0.95, loss))
+        assert certificate.certified
+        assert f"{100 * certificate.saving:.1f}" == saving
+    split = re.search(r"adap sweep --split (\d+):(\d+):(\d+):(\d+)", refused.value.hint)
+    assert int(split[3]) >= 2000
+
+
+def test_limits_that_no_command_takes_are_not_proposed(make_losing_table):
+    table = make_losing_table([0.3, 0.2])
+    with pytest.raises(InfeasibleError, match="nor any limit up to 10") as refused:
+        certify(statics(table), table, Promise(0.002))
+    assert refused.value.hint.startswith("--best-effort")
 
 
 def test_the_samples_it_takes_are_told_and_suffice(make_losing_table):
@@ -170,3 +182,17 @@ def test_what_cannot_be_promised(make_losing_table):
     lone = replace(table, samples=table.samples.assign(split="fit"))
     with pytest.raises(FileError, match="no samples in split calibration"):
         certify(statics(lone), lone, Promise(0.1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"calibration": 1500}, "--split 1750:875:1500:875"),
+        ({"calibration": 1500, "tune": 1200}, "--split 1533:1200:1500:766"),
+        ({"calibration": 8000}, "--split 2000:1000:8000:1000 of 12000 samples in all"),
+        ({"calibration": 5_000_000}, "--split 200:100:500000:100 of 5004000 samples in all"),
+    ],
+)
+def test_the_option_that_gives_more_samples_can_be_typed(make_losing_table, wanted, told):
+    assert split_option(make_losing_table([0.01]), **wanted) == told
+    assert Splitting.parse(told.split()[1]).by == "ratio"
