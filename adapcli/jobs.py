@@ -54,6 +54,7 @@ def sweep(
     run folder, for later commands. data: as --data, such as "folder:PATH"; options: fields of
     `adapcli.data.spec.DataSpec`, such as split_by and seed. tokens, widths, depths: only these.
     """
+    from adapcli.data.spec import DataSpec
     from adapcli.model.checkpoint import save
     from adapcli.model.precision import resolve_dtype
     from adapcli.sweep.samples import Samples
@@ -66,7 +67,11 @@ def sweep(
     )
     target = folder.claim("table", overwrite=overwrite, resume=resume)
     names, task = loaded.class_names, loaded.config.task
-    samples = Samples.open(data, loaded.preprocessing, limit=limit, class_names=names, task=task, **options)
+    spec = DataSpec.of(data, **options)
+    samples = Samples.open(spec, loaded.preprocessing, limit=limit, class_names=names, task=task)
+    samples = samples.recorded(folder, spec, source or "")
+    if samples.overlap:
+        warn(samples.overlap)
     kind, name = resolve_dtype(dtype, loaded.device), "model" if source is None else short_name(source)
     job = Sweep(loaded, samples, space, name, batch, kind, patches=patches, workers=workers)
     table = job.run(target, resume=resume, overwrite=overwrite, progress=progress, warn=warn)
@@ -74,7 +79,7 @@ def sweep(
         source = str(folder.folder / "model.pt")
         save(loaded, source)
     facts = {**samples.facts, "sizes": samples.sizes, "fingerprints": samples.fingerprints}
-    checkpoint = {"path": source, "fingerprint": job.fingerprints["checkpoint"]}
+    checkpoint = {"path": folder.portable(source), "fingerprint": job.fingerprints["checkpoint"]}
     with acting_as("sweep", "--ckpt", source, "--data", facts["name"]):
         folder.record(checkpoint=checkpoint, data=facts, seed=samples.facts["seed"])
     return table
@@ -177,7 +182,6 @@ def train(
     from adapcli.measure.device import resolve
     from adapcli.training.recipe import load_recipe
     from adapcli.training.run import train as run_training
-    from adapcli.training.run import write_card
 
     given = dict(changes or {}) | ({} if data is None else {"data": data})
     typed = [f"{name}={json.dumps(value)}" for name, value in given.items()]
@@ -187,10 +191,25 @@ def train(
     trained = run_training(
         chosen, target, resume=resume, device=where, workers=workers, progress=progress, say=say
     )
-    write_card(trained.metrics, trained.checkpoint.with_name("model.md"))
     with acting_as("train", "--recipe", recipe, *(word for change in typed for word in ("--set", change))):
-        folder.record(recipe=chosen.name, trained=trained.checkpoint, seed=chosen.seed)
+        record_training(folder, trained)
     return trained
+
+
+def record_training(run: Run, trained: "Trained") -> None:
+    """Write the model card, and make the checkpoint and its data those of the run."""
+    from adapcli.sweep.fingerprints import checkpoint_fingerprint
+    from adapcli.training.run import write_card
+
+    recipe, path = trained.metrics["recipe"], run.portable(trained.checkpoint)
+    write_card(trained.metrics, trained.checkpoint.with_name("model.md"))
+    run.record(
+        recipe=recipe["name"],
+        trained=path,
+        seed=recipe["seed"],
+        checkpoint={"path": path, "fingerprint": checkpoint_fingerprint(trained.model)},
+        data=run.portable_data(trained.data).to_dict(),
+    )
 
 
 def short_name(source: str) -> str:

@@ -69,12 +69,9 @@ def test_every_file_with_a_function_of_its_name_is_a_command():
 
 
 @pytest.mark.parametrize("name", COMMAND_LINES)
-def test_every_command_is_explained_and_thin(name):
+def test_every_command_is_explained(name):
     function = COMMAND_LINES[name]
     assert function.__doc__
-    tree = ast.parse(inspect.getsource(function))
-    body = tree.body[0].body[1:]
-    assert body[-1].end_lineno - body[0].lineno < 25, "parse, call, show: the rest belongs to the library"
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         options = [found for found in parameter.annotation.__metadata__ if hasattr(found, "help")]
         assert options, parameter.name

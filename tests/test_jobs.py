@@ -11,6 +11,7 @@ import torch
 import adapcli
 from adapcli.errors import UsageError
 from adapcli.main import main
+from adapcli.run import Run
 from policies.table import OutcomeTable
 
 AXES = ["--tokens", "1,16", "--widths", "64", "--depths", "1,6"]
@@ -51,8 +52,7 @@ def test_search_finds_and_keeps_what_the_command_does(runs):
 def test_a_model_that_is_on_no_disk_is_saved_with_its_run(runs, tmp_path):
     model = adapcli.load(adapcli.packaged())
     table = adapcli.sweep(model, limit=40, run=tmp_path / "c", **HOME)
-    kept = json.loads((tmp_path / "c/run.json").read_text())["checkpoint"]
-    again = adapcli.load(kept["path"])
+    again = adapcli.load(Run.open(tmp_path / "c").checkpoint())
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert 30 < table.n_samples <= 40
 

@@ -173,24 +173,16 @@ def _samples(
     console: Console, run: "Run", model: "AdaPerceiver", source: str, spec: "DataSpec", limit: int | None
 ) -> "Samples":
     """The samples; what is wrong with them for this checkpoint is said."""
-    from dataclasses import replace
-
-    from adapcli.data.seen import trained_on
     from adapcli.sweep.samples import Samples
 
     names, task = model.class_names, model.config.task
     samples = Samples.open(spec, model.preprocessing, limit=limit, class_names=names, task=task)
     _tell_skipped(console, samples)
     tell_findings(console, samples.findings)
-    seen = samples.among(trained_on(source))
-    if seen:
-        count = sum(seen.values())
-        console.warn(
-            f"{count} of {len(samples)} samples are images that the checkpoint was trained on: their scores "
-            "are too high; sweep in the run that trained it, which leaves them out, or other data"
-        )
-    facts = {**samples.facts, **run.portable_data(spec).to_dict()}
-    return replace(samples, facts=facts | ({"trained_on": seen} if seen else {}))
+    samples = samples.recorded(run, spec, source)
+    if samples.overlap:
+        console.warn(samples.overlap)
+    return samples
 
 
 def _warn_near_chance(console: Console, table: "OutcomeTable") -> None:

@@ -39,7 +39,6 @@ from adapcli.commands.sweep import Split
 from adapcli.console import Console
 
 if TYPE_CHECKING:
-    from adapcli.distributed.group import Group
     from adapcli.run import Run
     from adapcli.training.run import Trained
 
@@ -100,6 +99,7 @@ def train(
     """
     from adapcli.distributed.joined import joined
     from adapcli.distributed.launch import Launch
+    from adapcli.jobs import record_training
     from adapcli.measure.device import resolve
     from adapcli.run import Run
     from adapcli.training.run import train as run_training
@@ -125,7 +125,8 @@ def train(
         console.say(f"recipe {chosen.name}: {chosen.total_steps} steps of {chosen.batch}, into {target}")
         job = partial(run_training, chosen, target, resume=resume, device=where, workers=workers)
         trained = _trained(console, recording, partial(job, group=group, parallel=parallel))
-        _keep(folder, trained, group)
+        if group.first:
+            record_training(folder, trained)
         _show(console, folder, trained.metrics, trained.checkpoint)
 
 
@@ -167,22 +168,6 @@ def _use_threads(count: int) -> None:
 def _trained(console: Console, recording: Recording, job: "partial[Trained]") -> "Trained":
     with recording, console.progress("training") as progress:
         return job(progress=progress, watch=recording.watch, say=console.say)
-
-
-def _keep(folder: "Run", trained: "Trained", group: "Group") -> None:
-    from adapcli.sweep.fingerprints import checkpoint_fingerprint
-    from adapcli.training.run import write_card
-
-    if group.first:
-        recipe, path = trained.metrics["recipe"], folder.portable(trained.checkpoint)
-        write_card(trained.metrics, trained.checkpoint.with_name("model.md"))
-        folder.record(
-            recipe=recipe["name"],
-            trained=path,
-            seed=recipe["seed"],
-            checkpoint={"path": path, "fingerprint": checkpoint_fingerprint(trained.model)},
-            data=folder.portable_data(trained.data).to_dict(),
-        )
 
 
 def _show(console: Console, run: "Run", metrics: dict[str, Any], checkpoint: Path) -> None:

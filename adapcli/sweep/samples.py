@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from adapcli.data.dataset import Batch, Dataset, open_dataset
 from adapcli.data.findings import Findings
-from adapcli.data.seen import Hashes, hashes
+from adapcli.data.seen import Hashes, hashes, trained_on
 from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
+from adapcli.run import Run
 from adapcli.sweep.reading import Reading, cuts
 from policies.shown import short_repr
 from policies.table import SPLITS
@@ -97,7 +98,27 @@ class Samples:
         """What was decided about the source of the data, the same for every split."""
         return next(iter(self.splits.values())).findings
 
-    def among(self, seen: Hashes) -> dict[str, int]:
+    def recorded(self, run: Run, spec: DataSpec, checkpoint: str) -> "Samples":
+        """The same with facts as a run records them.
+
+        Paths hold after the run is moved; `trained_on`: by split, how many samples are images that the
+        checkpoint was trained on, left out where there are none.
+        """
+        facts, seen = {**self.facts, **run.portable_data(spec).to_dict()}, self._among(trained_on(checkpoint))
+        return replace(self, facts=facts | ({"trained_on": seen} if seen else {}))
+
+    @property
+    def overlap(self) -> str:
+        """One line on samples that the checkpoint was trained on; empty if there are none."""
+        seen = sum(self.facts.get("trained_on", {}).values())
+        if not seen:
+            return ""
+        return (
+            f"{seen} of {len(self)} samples are images that the checkpoint was trained on: their scores are "
+            "too high; sweep in the run that trained it, which leaves them out, or other data"
+        )
+
+    def _among(self, seen: Hashes) -> dict[str, int]:
         """By split, how many samples are images of these content keys; splits without any are left out."""
         if not len(seen):
             return {}

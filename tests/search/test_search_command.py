@@ -24,7 +24,7 @@ def test_saves_and_shows_the_library_s_result(run, adap):
     assert "cheaper" in out
     assert "saved in" in err
     tokens, width, depth = (part[1:] for part in expected.choice.label.split())
-    assert f"--tokens {tokens} --width {width} --depth {depth} IMAGES" in err
+    assert f"--tokens {tokens} --width {width} --depth {depth}\n" in err
     assert json.loads((run / "run.json").read_text())["commands"][0]["command"].startswith("adap")
 
 

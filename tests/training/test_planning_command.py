@@ -64,7 +64,7 @@ def test_a_plan_as_json(adap):
     [
         (
             ["--teacher", "foo"],
-            "error: --teacher: 'foo': expected self, in-place, ckpt:PATH, timm:NAME or hf:FOLDER",
+            "error: --teacher: 'foo': expected self, in-place, ckpt:PATH, timm:NAME[@FILE] or hf:FOLDER",
         ),
         (["--data", "imagenet"], "error: --data: 'imagenet': expected digits or folder:PATH"),
         (["--set", "data=imagenet"], "error: --set data: 'imagenet': expected"),
