@@ -19,17 +19,24 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapcli.errors import AdapError, FileError, UsageError
 from adapcli.measure.device import versions
 from policies.files import read_json, write_json
 
+if TYPE_CHECKING:
+    from adapcli.data.spec import DataSpec
+
 SCHEMA_VERSION = 1
 DEFAULT_FOLDER = "adap-run"
+PACKAGED = "packaged"
+"""Stands for the packaged checkpoint, wherever the package is installed."""
+UNFINISHED = "unfinished"
+"""Key of run.json: checkpoint and data of a sweep that has not ended."""
 PIECES = {
     "table": ("outcome table", "sweep"),
     "search": ("search result", "search"),
@@ -164,7 +171,8 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Add the running command to run.json, with what it wants kept: JSON values by name.
 
-        Facts are merged at the top level, a later command's over an earlier one's, and kept with the command.
+        Facts are merged at the top level, a later command's over an earlier one's, and kept with the command;
+        one that is None is removed there.
         """
         known = self.provenance() or {"schema_version": SCHEMA_VERSION, "created": _timestamp(self.opened)}
         facts = {name: _text(value) for name, value in facts.items()}
@@ -173,15 +181,102 @@ class Run:
             "started": _timestamp(self.opened),
             "seconds": round(time.time() - self.opened, 3),
             "versions": {name: found for name, found in versions().items() if found},
-            **facts,
+            **{name: value for name, value in facts.items() if value is not None},
         }
         _make(self.folder)
         content = {**known, **facts, "commands": [*known.get("commands", []), command]}
+        content = {name: value for name, value in content.items() if value is not None}
         write_json(self.folder / "run.json", content)
+
+    def remember(self, **facts: Any) -> None:
+        """Set facts at the top level of run.json, without a command; one that is None is removed."""
+        known = self.provenance() or {"schema_version": SCHEMA_VERSION, "created": _timestamp(self.opened)}
+        content = {name: _text(value) for name, value in {**known, **facts}.items() if value is not None}
+        _make(self.folder)
+        write_json(self.folder / "run.json", {"commands": [], **content})
+
+    def portable(self, place: str | Path) -> str:
+        """A checkpoint as run.json records it, so that the run can be moved.
+
+        `packaged` for the packaged one; relative to the run folder if it is inside; else absolute; an address
+        such as hf://owner/name as it is.
+        """
+        from adapcli.model.checkpoint import packaged
+
+        text = str(place)
+        if "://" in text:
+            return text
+        path = Path(text).expanduser()
+        if path.resolve() == packaged().resolve():
+            return PACKAGED
+        return self._inside(path) or str(path.absolute())
+
+    def checkpoint(self, *, unfinished: bool = False) -> str | None:
+        """The checkpoint that this run last trained or swept, as it can be opened; None if there is none.
+
+        unfinished: that of an interrupted sweep, if there is one. FileError if it is not there any more.
+        """
+        found = self._inputs(unfinished).get("checkpoint")
+        recorded = found.get("path") if isinstance(found, dict) else found
+        return None if not isinstance(recorded, str) else self.located(recorded)
+
+    def located(self, recorded: str) -> str:
+        """The inverse of `portable`. FileError if nothing is there."""
+        from adapcli.model.checkpoint import packaged
+
+        if recorded == PACKAGED:
+            return str(packaged())
+        if "://" in recorded:
+            return recorded
+        # Runs of earlier versions recorded paths relative to the working directory.
+        for place in (self.folder / recorded, Path(recorded)):
+            if place.exists():
+                return str(place)
+        raise FileError(
+            f"{self.folder / recorded}: the checkpoint of this run is not there any more",
+            "say where it is now with --ckpt",
+        )
+
+    def data(self, *, unfinished: bool = False) -> "DataSpec | None":
+        """The data that this run last trained on or swept; None if there are none. See `checkpoint`."""
+        found = self._inputs(unfinished).get("data")
+        return self.reopened(found) if isinstance(found, dict) and "name" in found else None
+
+    def _inputs(self, unfinished: bool) -> dict[str, Any]:
+        known = self.provenance()
+        begun = known.get(UNFINISHED) if unfinished else None
+        return begun if isinstance(begun, dict) else known
+
+    def portable_data(self, spec: "DataSpec") -> "DataSpec":
+        """The same with an absolute path, or one relative to the run folder if the data are inside."""
+        absolute = spec.absolute()
+        kind, colon, place = absolute.name.partition(":")
+        inside = self._inside(Path(place)) if colon else ""
+        return replace(absolute, name=f"{kind}:{inside}") if inside else absolute
+
+    def reopened(self, facts: Mapping[str, Any]) -> "DataSpec":
+        """Data from what run.json or a table of this run says of them: the inverse of `portable_data`.
+
+        FileError for a damaged record.
+        """
+        from adapcli.data.spec import DataSpec
+
+        spec = DataSpec.from_dict(facts)
+        kind, colon, place = spec.name.partition(":")
+        inside = self.folder / place
+        if colon and not Path(place).is_absolute() and inside.exists():
+            return replace(spec, name=f"{kind}:{inside}")
+        return spec
+
+    def _inside(self, path: Path) -> str:
+        """`path` relative to the run folder, or "" if it is not inside."""
+        there, folder = path.resolve(), self.folder.resolve()
+        return str(there.relative_to(folder)) if there != folder and there.is_relative_to(folder) else ""
 
     def command(self, command: str) -> str:
         """`adap COMMAND`, with --run where it is needed to find this folder."""
-        named = str(self.folder) in (DEFAULT_FOLDER, os.environ.get("ADAP_RUN"))
+        default = os.environ.get("ADAP_RUN") or DEFAULT_FOLDER
+        named = str(self.folder) == default
         return f"adap {command}" + ("" if named else f" --run {shlex.quote(str(self.folder))}")
 
 

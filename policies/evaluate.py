@@ -245,7 +245,10 @@ class Baselines:
 def baselines(
     table: OutcomeTable, split: str = "test", *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Baselines:
-    """Every static configuration and both oracles on a split. FileError if the split is empty."""
+    """Every static configuration and both oracles on a split; without labels, where the two are one, one.
+
+    FileError if the split is empty.
+    """
     rows = split_rows(table, split)
     grid = table.configs.drop(columns=["readout_flops", "memory_bytes"]).assign(
         configuration=np.arange(table.n_configs),
@@ -254,7 +257,8 @@ def baselines(
     )
     for column, choose in (("on_front", pareto.front), ("on_hull", pareto.hull)):
         grid[column] = np.isin(grid["configuration"], choose(table.cost_flops, grid["score"]))
-    oracles = (HindsightOracle(), _same_answer(table))
+    same = _same_answer(table)
+    oracles: tuple[Policy, ...] = (HindsightOracle(), same) if table.labelled else (same,)
     judged = tuple(evaluate(oracle, table, split, resamples=resamples, seed=seed) for oracle in oracles)
     return Baselines(split, grid, judged)
 

@@ -89,8 +89,8 @@ def train(
     of score against the full configuration); by default max_drop=0.01. Other options are the algorithm's,
     see `options`; one that is None is left at its default.
 
-    target: what counts as the score, whatever the algorithm: "score" (the default), or "same-answer", the
-    agreement with the full configuration. Then no label is read, max_drop is the share of answers that may
+    target: what counts as the score, whatever the algorithm: "score" (the default), or "same-answer" (the
+    default, and all there is, for a table without labels), the agreement with the full configuration. Then no label is read, max_drop is the share of answers that may
     differ from the full configuration's (and the objective of the result says so), and lambda_ the price of a
     full run in such answers.
     env: what ppo, a2c and dqn learn in, "configure" (choose before looking, the default) or "anytime" (look,
@@ -110,7 +110,8 @@ def train(
     taken = signature(trainer).parameters
     chosen |= {key: value for key, value in (("algo", algo), ("progress", progress)) if key in taken}
     objective = Objective(lambda_, flops_target, promise.limit if promise else max_drop)
-    seen = aimed(table, target or "score")
+    target = target_of(table, target, promise)
+    seen = aimed(table, target)
     if promise is None:
         return _aimed(trainer(seen, objective, **chosen), target)
     from policies.guarantee import certified
@@ -121,7 +122,26 @@ def train(
     return _aimed(certified(trained, table, promise, best_effort=best_effort), target)
 
 
-def _aimed(trained: Trained, target: Target | None) -> Trained:
+def target_of(table: OutcomeTable, target: Target | None = None, promise: "Promise | None" = None) -> Target:
+    """What counts as the score: the given target, else what the table can tell.
+
+    UsageError where the table has no labels, and the target or the promise is about being right.
+    """
+    if table.labelled:
+        return target or "score"
+    if target == "score":
+        raise UsageError(
+            "target score: these samples have no labels", "use same-answer, the default without labels"
+        )
+    if promise is not None and promise.loss == "score":
+        raise UsageError(
+            "a loss of score cannot be guaranteed: these samples have no labels",
+            f"guarantee the answers: --same-answer {promise.limit:g} --confidence {promise.confidence:g}",
+        )
+    return "same-answer"
+
+
+def _aimed(trained: Trained, target: Target) -> Trained:
     """With what it was aimed at: a drop of agreement is a share of other answers."""
     if target != "same-answer":
         return trained

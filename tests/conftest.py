@@ -62,6 +62,19 @@ def make_table():
     return build_table
 
 
+@pytest.fixture(scope="session")
+def without_labels():
+    """The same answers, of samples whose labels nobody knows."""
+
+    def strip(table):
+        names = ("configs", "prediction", "increment_flops", "signals", "signal_names")
+        kept = {name: getattr(table, name) for name in (*names, "features", "feature_names", "feature_flops")}
+        samples = table.samples.assign(target=-1)
+        return OutcomeTable.from_arrays(**kept, samples=samples, meta=table.meta)
+
+    return strip
+
+
 SMALL = {
     "embed_dim": 24,
     "num_heads": 2,

@@ -1,5 +1,6 @@
 """`adap bench`."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,7 +94,7 @@ def bench(
     with console.progress("bench") as progress:
         rows = job.run(progress)
     kept.save(job, rows)
-    folder.record(bench={"device": job.device_name, "checkpoint": source})
+    folder.record(bench={"device": job.device_name, "checkpoint": folder.portable(source)})
     _show(console, job, rows, kept)
     console.result({"bench": folder.bench, **plan, "spread": _noise(console, rows), "rows": rows})
 
@@ -148,8 +149,18 @@ def _show(console: Console, job: "Bench", rows: "list[Row]", kept: "Benched") ->
     if kept.table is None:
         console.say(f"no outcome table in this run: {kept.run.command('sweep')} makes one, for searches")
         return
-    console.say(f"kept in {kept.run.bench} and in the table; next: "
-                f"{kept.run.command('search')} --latency-target MS")  # fmt: skip
+    console.say(f"saved in {kept.run.bench} and in the table")
+    console.say(f"next: {kept.run.command('search')} {_latency_target(job, rows)}")
+
+
+def _latency_target(job: "Bench", rows: "list[Row]") -> str:
+    """Options for a search: half way between the fastest configuration and the full one."""
+    batch, full = job.batches[0], str(job.model.full_configuration)
+    static = {row.name: row.median_ms for row in rows if row.kind == "static" and row.batch == batch}
+    middle = (min(static.values()) + static[full]) / 2
+    digits = 2 - math.floor(math.log10(middle))
+    target = math.ceil(middle * 10**digits) / 10**digits
+    return f"--latency-target {target:g}" + ("" if batch == 1 else f" --batch {batch}")
 
 
 NAMES = {"direct": "direct: model(x)", "static": "{}", "policy": "policy {}"}

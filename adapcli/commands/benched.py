@@ -39,7 +39,7 @@ class Benched:
         from policies.table import OutcomeTable, latency
 
         fingerprint = checkpoint_fingerprint(model)
-        record = _record(run, {"path": source, "fingerprint": fingerprint}, overwrite=overwrite)
+        record = _record(run, {"path": run.portable(source), "fingerprint": fingerprint}, overwrite=overwrite)
         if not run.has("table"):
             return cls(run, record, overwrite)
         table = OutcomeTable.load(run.table, check=False)
@@ -112,7 +112,6 @@ class Benched:
     def _images(self, job: "Bench") -> "Tensor":
         """The first test images of the data that the table was made from: what policies are timed on."""
         from adapcli.data.dataset import open_dataset
-        from adapcli.data.spec import DataSpec
         from adapcli.errors import FileError
 
         data = None if self.table is None else self.table.meta.get("data")
@@ -121,7 +120,7 @@ class Benched:
                 f"{self.run.table} does not say which images", f"run `{self.run.command('sweep')}` first"
             )
         found = open_dataset(
-            DataSpec.from_dict(data),
+            self.run.reopened(data),
             split="test",
             preprocessing=job.model.preprocessing,
             limit=job.affordable(STREAM_S, POLICY_IMAGES),

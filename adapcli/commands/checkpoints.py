@@ -1,14 +1,16 @@
-"""The checkpoint that a command was given, or its run's, or the packaged one."""
+"""The checkpoint and the data that a command was given, or its run's, or the packaged ones."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adapcli.console import Console
 
 if TYPE_CHECKING:
     import torch
 
+    from adapcli.data.findings import Findings
+    from adapcli.data.spec import DataSpec
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
 
@@ -17,21 +19,77 @@ def open_checkpoint(
     console: Console, ckpt: str | None, run: "Run | None" = None
 ) -> "tuple[AdaPerceiver, str]":
     """The model, and where it came from; without `ckpt` the run's or else the packaged one, which is said."""
-    from adapcli.model.checkpoint import load, packaged
+    from adapcli.model.checkpoint import load
 
-    if ckpt is not None:  # "" is a variable that was not set: no checkpoint
-        return load(ckpt), ckpt
-    recorded = None if run is None else _recorded(run)
-    source, whose = (recorded, "this run's") if recorded else (str(packaged()), "the packaged")
-    console.say(f"no --ckpt given: using {whose} checkpoint {source}")
+    source, told = _checkpoint(ckpt, None if run is None or ckpt is not None else run.checkpoint())
+    if told:
+        console.say(f"no --ckpt given: using {told}")
     return load(source), source
 
 
-def _recorded(run: "Run") -> str | None:
-    """The checkpoint that a run was made with, if it says so."""
-    found = run.provenance().get("checkpoint")
-    path = found.get("path") if isinstance(found, dict) else None
-    return path if isinstance(path, str) else None
+def open_inputs(
+    console: Console, run: "Run", ckpt: str | None, data: str | None, *, resume: bool = False, **options: Any
+) -> "tuple[AdaPerceiver, str, DataSpec]":
+    """The model, where it came from, and the data: each as given, else the run's, else the packaged.
+
+    What was not given is said. options: fields of the data's spec, None where not given; they change the
+    run's data too. Data given by the run's own name are the run's, so what was trained on stays out of their
+    splits. resume: an unfinished sweep's inputs count as the run's.
+    """
+    from adapcli.data.spec import DataSpec
+    from adapcli.model.checkpoint import load
+
+    source, told = _checkpoint(ckpt, None if ckpt is not None else run.checkpoint(unfinished=resume))
+    known = run.data(unfinished=resume)
+    given = {name: value for name, value in options.items() if value is not None}
+    base, whose = chosen_data(data, known)
+    spec = DataSpec.of(base, **given)
+    remarks = [text for text in (told, whose and f"{whose} {spec.name}") if text]
+    if remarks:
+        console.say(f"using {' and '.join(remarks)}".replace(" and this run's data", " and data"))
+    return load(source), source, spec
+
+
+def _checkpoint(ckpt: str | None, recorded: str | None) -> tuple[str, str]:
+    """Where the checkpoint is, and in words why it is this one; no words for one that was given."""
+    from adapcli.model.checkpoint import packaged
+    from adapcli.run import PACKAGED
+
+    if ckpt == PACKAGED and not Path(ckpt).exists():
+        return str(packaged()), ""
+    if ckpt is not None:  # "" is a variable that was not set: no checkpoint
+        return ckpt, ""
+    source = recorded or str(packaged())
+    whose = "the packaged" if source == str(packaged()) else "this run's"
+    return source, f"{whose} checkpoint {source}"
+
+
+def chosen_data(data: str | None, known: "DataSpec | None") -> "tuple[DataSpec, str]":
+    """Data as named, the run's (`known`) or digits; in words why these, nothing for data that were named.
+
+    Data named like the run's are the run's, with all that it knows of them.
+    """
+    from adapcli.data.spec import DataSpec
+
+    if data is None:
+        return (DataSpec(), "data") if known is None else (known, "this run's data")
+    asked = DataSpec(name=data)
+    if known is not None and asked.absolute().name == known.absolute().name:
+        return known, ""
+    return asked, ""
+
+
+def tell_findings(console: Console, findings: "Findings") -> None:
+    """Warn of what is left out of data, and of classes that were matched by their order alone."""
+    from adapcli.data.classes import BY_ORDER
+
+    for left in findings.left_out:
+        console.warn(f"left out: {left.count} {left.reason}, first {left.first}")
+    if any(decision.text == BY_ORDER for decision in findings.decisions):
+        console.warn(
+            "the checkpoint does not name its classes: those of the data are numbered by order; "
+            "--classes FILE says which is which"
+        )
 
 
 def choose_threads(model: "AdaPerceiver", threads: int | None) -> None:

@@ -43,7 +43,7 @@ def diagnose(
     choose_threads(model.to(where), threads)
     diagnosis = examine(console, folder, model, source, data=data, limit=limit)
     path = diagnosis.save(folder.claim("diagnosis", overwrite=True))
-    folder.record(diagnosed=source)
+    folder.record(diagnosed=folder.portable(source))
     _show(console, diagnosis)
     found = {"warnings": len(diagnosis.warnings), "checks": diagnosis.checks, "data": diagnosis.data}
     console.result({"diagnosis": path, **found})

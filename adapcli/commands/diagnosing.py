@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adapcli.data.dataset import Dataset
+    from adapcli.data.spec import DataSpec
     from adapcli.evaluation.diagnosis.check import Diagnosis
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
@@ -44,17 +45,21 @@ def examine(
     step = train_step(model, found.images)
     with console.progress("diagnosing") as progress:
         checks = diagnose(model, found.table, found.images, found.targets, train_step=step, progress=progress)
-    return Diagnosis({"path": source, "fingerprint": fingerprint}, found.facts, checks)
+    return Diagnosis({"path": run.portable(source), "fingerprint": fingerprint}, found.facts, checks)
 
 
 def gather(
     console: Console, run: "Run", model: "AdaPerceiver", fingerprint: str, data: str | None, limit: int
 ) -> Evidence:
     """The run's table if it is of this model and data, else one of `limit` test samples, scored now."""
-    table = _fitting(run, fingerprint, data)
-    known: Any = table.meta.get("data") if table is not None else None
-    facts: Mapping[str, Any] = known if isinstance(known, dict) else {}
-    dataset = _open(model, data or str(facts.get("name", "digits")), facts, limit)
+    from adapcli.commands.checkpoints import chosen_data
+
+    swept = _swept(run, fingerprint)
+    known = run.data() if swept is None else run.reopened(_about(swept))
+    spec, _ = chosen_data(data, known)
+    table = swept if spec == known else None
+    dataset = _open(model, spec, limit)
+    scored = table is None
     if table is None:
         console.say(
             f"no outcome table of this checkpoint in {run.folder}: scoring {len(dataset)} test samples"
@@ -65,29 +70,33 @@ def gather(
         console.say(f"deciding from the outcome table {run.table}")
     batch = dataset.batch(0, min(IMAGES, len(dataset)))
     told: dict[str, Any] = {"name": dataset.name, "fingerprint": dataset.fingerprint, "split": "test"}
-    told |= {"samples": len(table.rows("test")), "images": len(batch.images), "scored": known is None}
+    told |= {"samples": len(table.rows("test")), "images": len(batch.images), "scored": scored}
     return Evidence(table, batch.images, batch.targets, told)
 
 
-def _fitting(run: "Run", fingerprint: str, data: str | None) -> "OutcomeTable | None":
-    """The run's table; None if there is none, or if it is of another checkpoint or other data."""
+def _swept(run: "Run", fingerprint: str) -> "OutcomeTable | None":
+    """The run's table; None without one of this checkpoint that says of which data it is."""
     from policies.table import OutcomeTable
 
     if not run.has("table"):
         return None
     table = OutcomeTable.load(run.table)
-    prints, about = table.meta.get("fingerprints"), table.meta.get("data")
+    prints = table.meta.get("fingerprints")
     same = isinstance(prints, dict) and prints.get("checkpoint") == fingerprint
-    named = about.get("name") if isinstance(about, dict) else None
-    return table if same and data in (None, named) else None
+    return table if same and "name" in _about(table) else None
 
 
-def _open(model: "AdaPerceiver", name: str, facts: Mapping[str, Any], limit: int) -> "Dataset":
+def _about(table: "OutcomeTable") -> Mapping[str, Any]:
+    """What a table says of its data."""
+    about: Any = table.meta.get("data")
+    return about if isinstance(about, dict) else {}
+
+
+def _open(model: "AdaPerceiver", spec: "DataSpec", limit: int) -> "Dataset":
     from adapcli.data.dataset import open_dataset
-    from adapcli.data.spec import DataSpec
 
     return open_dataset(
-        DataSpec.from_dict({**facts, "name": name}),
+        spec,
         split="test",
         preprocessing=model.preprocessing,
         limit=limit,

@@ -51,19 +51,19 @@ def evaluate_policy(
     table = OutcomeTable.load(folder.require("table"))
     place = find_policy(policy, folder)
     found = transfer.apply(registry.load(place), place, table, split)
-    _show(console, found, table)
+    _show(console, found, table, again=folder.command("train-policy --algo threshold"))
     console.result({"policy": place, "table": folder.table, **found.to_dict()})
     if strict and found.drifted:
         raise typer.Exit(1)
 
 
-def _show(console: Console, found: "Transfer", table: "OutcomeTable") -> None:
+def _show(console: Console, found: "Transfer", table: "OutcomeTable", again: str) -> None:
     _show_outcome(console, found, table)
     _show_drift(console, found.drift, table)
     _show_certificate(console, found)
     if found.reasons:
         console.warn(f"calibrate anew on samples like these: {'; '.join(found.reasons)}")
-        console.say("next: adap train-policy on a run over such samples; --same-answer needs no labels")
+        console.say(f"next: {again}")
     elif found.drift is not None:
         console.print("nothing asks for calibrating anew")
 

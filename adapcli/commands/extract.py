@@ -1,5 +1,6 @@
 """`adap extract`."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from adapcli.commands.checkpoints import check_output, open_checkpoint, stored_bytes
@@ -51,7 +52,7 @@ def extract(
     console.table(["", *facts], [[what, *pair] for what, pair in zip(WHAT, rows, strict=True)])
     console.say("cost of one image as executed: folded readout, block attention")
     console.result(facts)
-    console.say(f"next: adap info --ckpt {output}")
+    console.say(f"next: adap info --ckpt {shlex.quote(str(output))}")
 
 
 WHAT = ("full configuration", "cost", "parameters", "stored", "configurations")

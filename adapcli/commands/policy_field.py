@@ -43,6 +43,8 @@ def train_all(
     from policies.table import OutcomeTable
 
     table = OutcomeTable.load(run.require("table"))
+    if not table.labelled:
+        console.say("the samples have no labels: what counts is the agreement with the full configuration")
     target = _claim(run, overwrite=overwrite, resume=resume)
     field = train_field(table, request, target, seeds=seeds, resume=True, announce=console.progress)
     _keep_policies(run, table, field)

@@ -1,5 +1,6 @@
 """`adap search`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,13 +162,19 @@ def _keep(result: "SearchResult", folder: Path, *, overwrite: bool) -> str:
 
 
 def _next(result: "SearchResult", table: "OutcomeTable", run: "Run") -> list[str]:
-    """How to run the choice, where it is a configuration of one model."""
+    """How to run the choice, where it is a configuration of one model: on the data if they are a folder."""
     axes = ("tokens", "width", "depth")
     if result.choice is None or not set(axes) <= set(table.configs.columns):
         return []
     chosen = table.configs.iloc[result.choice.index]
     options = " ".join(f"--{axis} {chosen[axis]}" for axis in axes)
-    return [f"next: {run.command('predict')} {options} IMAGES; extract and export take the same options"]
+    told = f"predict, extract and export run the choice with {options}"
+    data = table.meta.get("data")
+    spec = run.reopened(data) if isinstance(data, dict) and "name" in data else None
+    if spec is None or not spec.name.startswith("folder:"):
+        return [told, f"next: {run.command('report')}"]
+    place = shlex.quote(spec.name.removeprefix("folder:"))
+    return [told, f"next: {run.command('predict')} {options} {place}"]
 
 
 def show(console: Console, result: "SearchResult", n_configs: int, *, scored: str, again: str) -> None:

@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapcli.commands.checkpoints import open_checkpoint, prepare, short_name
+from adapcli.commands.checkpoints import open_inputs, prepare, short_name, tell_findings
 from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import (
     DATA_HELP,
     Batch,
     Checkpoint,
+    Classes,
+    Columns,
     Compile,
     Device,
     Dtype,
     Json,
     Limit,
     Overwrite,
+    Parts,
     Quiet,
     Resume,
     RunFolder,
-    Seed,
     Threads,
     Workers,
+    data_options,
     whole,
 )
 from adapcli.commands.recalibrations import Place, brought, in_order, open_calibrated
@@ -32,12 +35,18 @@ from adapcli.commands.units import bytes_text, flops_text, percent_text, seconds
 from adapcli.console import Console
 
 if TYPE_CHECKING:
+    from adapcli.data.spec import DataSpec
     from adapcli.distributed.group import Group
     from adapcli.model.perceiver import AdaPerceiver
     from adapcli.run import Run
     from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
     from policies.table import OutcomeTable
+
+
+NEAR_CHANCE, LEAST_TO_JUDGE = 0.1, 100
+"""A checkpoint is near chance if its interval ends within this part of the way from a constant answer to no
+error; fewer test samples do not say."""
 
 
 class Numbers(tuple[int, ...]):
@@ -59,20 +68,38 @@ def split_by(text: str) -> str:
     return text
 
 
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        parser=split_by,
+        metavar="HOW",
+        help="auto, folders, ratio, or FIT:TUNE:CALIBRATION:TEST, shares of a folder or sizes of digits.",
+        show_default="the run's, or auto",
+    ),
+]
+DataSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        parser=whole(0, 2**32 - 1),
+        metavar="N",
+        help="Draws other scenes, or divides images differently.",
+        show_default="the run's, or 0",
+    ),
+]
 Axis = typer.Option(parser=numbers, metavar="N,N,...", help="Only these.", show_default="all there are")
 
 
 def sweep(
     ckpt: Checkpoint = None,
-    data: Annotated[str, typer.Option(metavar="NAME", help=DATA_HELP)] = "digits",
-    split: Annotated[
-        str,
-        typer.Option(
-            parser=split_by,
-            metavar="HOW",
-            help="auto; folders or ratio (of a folder); F:T:C:E: shares of a folder, sizes of digits.",
-        ),
-    ] = "auto",
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help=DATA_HELP, show_default="the run's, or digits")
+    ] = None,
+    split: Split = None,
+    classes: Classes = None,
+    columns: Columns = None,
+    parts: Parts = None,
     tokens: Annotated[Numbers | None, Axis] = None,
     widths: Annotated[Numbers | None, Axis] = None,
     depths: Annotated[Numbers | None, Axis] = None,
@@ -91,7 +118,7 @@ def sweep(
     compile: Compile = False,
     threads: Threads = None,
     workers: Workers = 0,
-    seed: Seed = 0,
+    seed: DataSeed = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell time, disk space and memory.")
     ] = False,
@@ -103,7 +130,8 @@ def sweep(
 ) -> None:
     """Score every configuration on every sample.
 
-    Writes the outcome table, from which searches, policies and reports are made. With --calibrate, or the
+    Writes the outcome table, from which searches, policies and reports are made. Without --ckpt and --data,
+    those of the run: what `adap train` made there, or an earlier sweep used. With --calibrate, or the
     --calibration of another run, all outcomes are those of calibrated answers, at no cost in FLOPs.
     """
     from adapcli.distributed.joined import joined
@@ -116,34 +144,71 @@ def sweep(
     with joined() as group:
         console, folder = Console(json=json, quiet=quiet, muted=not group.first), Run.open(run)
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
-        model, source = open_checkpoint(console, ckpt)
+        options = {"split_by": split, "seed": seed}
+        options |= data_options(classes=classes, columns=columns, parts=parts)
+        model, source, spec = open_inputs(console, folder, ckpt, data, resume=resume, **options)
         prepare(model, resolve(group.device(device)), threads=threads, compile=compile)
         space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)
         target = folder.table if dry_run else folder.claim("table", overwrite=overwrite, resume=resume)
-        samples, kind = _samples(console, model, data, limit, seed, split), resolve_dtype(dtype, model.device)
+        samples, kind = (
+            _samples(console, folder, model, source, spec, limit),
+            resolve_dtype(dtype, model.device),
+        )
         job = Sweep(model, samples, space, short_name(source), batch, kind, compile, patches, workers=workers)
         if dry_run:
             return _show_estimate(console, job, group, calibrate=calibrate)
+        if group.first and not resume:
+            folder.remember(unfinished=_inputs(folder, job, source))
         job = _calibrated(console, job, target, calibrate, calibration, resume=resume)
         with console.progress("sweep") as progress:
             here = partial(job.run, target, resume=resume, overwrite=overwrite, group=group)
             table = here(progress=progress, warn=console.warn)
         if group.first:
-            folder.record(**_facts(job, source))
+            folder.record(**_inputs(folder, job, source), seed=samples.facts["seed"], unfinished=None)
+        _warn_near_chance(console, table)
         return _show(console, folder, job, table)
 
 
 def _samples(
-    console: Console, model: "AdaPerceiver", data: str, limit: int | None, seed: int, split: str
+    console: Console, run: "Run", model: "AdaPerceiver", source: str, spec: "DataSpec", limit: int | None
 ) -> "Samples":
-    from adapcli.data.spec import DataSpec
+    """The samples; what is wrong with them for this checkpoint is said."""
+    from dataclasses import replace
+
+    from adapcli.data.seen import trained_on
     from adapcli.sweep.samples import Samples
 
     names, task = model.class_names, model.config.task
-    spec = DataSpec(name=data, split_by=split, seed=seed)
     samples = Samples.open(spec, model.preprocessing, limit=limit, class_names=names, task=task)
     _tell_skipped(console, samples)
-    return samples
+    tell_findings(console, samples.findings)
+    seen = samples.among(trained_on(source))
+    if seen:
+        count = sum(seen.values())
+        console.warn(
+            f"{count} of {len(samples)} samples are images that the checkpoint was trained on: their scores "
+            "are too high; sweep in the run that trained it, which leaves them out, or other data"
+        )
+    facts = {**samples.facts, **run.portable_data(spec).to_dict()}
+    return replace(samples, facts=facts | ({"trained_on": seen} if seen else {}))
+
+
+def _warn_near_chance(console: Console, table: "OutcomeTable") -> None:
+    """Warn if the full configuration is no better than a constant answer, which a foreign checkpoint is."""
+    from policies.statistics import wilson
+
+    test = table.rows("test")
+    if table.prediction is None or not table.labelled or len(test) < LEAST_TO_JUDGE:
+        return
+    counts = table.samples["target"].iloc[test].value_counts()
+    chance, hits = float(counts.max()) / len(test), float(table.score[test, table.full].sum())
+    found = wilson(hits, len(test))
+    if found.low <= chance and found.high <= chance + NEAR_CHANCE * (1 - chance):
+        console.warn(
+            f"the full configuration is right on {percent_text(found.mean)} of the test samples "
+            f"({percent_text(found.low)} to {percent_text(found.high)}), the most frequent class on "
+            f"{percent_text(chance)}: was this checkpoint trained for these classes?"
+        )
 
 
 def _one_of(calibrate: bool, calibration: Path | None) -> None:
@@ -174,11 +239,11 @@ def _tell_skipped(console: Console, samples: "Samples") -> None:
         console.warn(f"files left out because they cannot be read: {len(skipped)}, first {skipped[0]}")
 
 
-def _facts(job: "Sweep", source: str) -> dict[str, Any]:
+def _inputs(run: "Run", job: "Sweep", source: str) -> dict[str, Any]:
     """What run.json keeps of a sweep."""
-    checkpoint = {"path": source, "fingerprint": job.fingerprints["checkpoint"]}
+    checkpoint = {"path": run.portable(source), "fingerprint": job.fingerprints["checkpoint"]}
     data = {**job.samples.facts, "sizes": job.samples.sizes, "fingerprints": job.samples.fingerprints}
-    return {"checkpoint": checkpoint, "data": data, "seed": job.samples.facts["seed"]}
+    return {"checkpoint": checkpoint, "data": data}
 
 
 def _show_estimate(console: Console, job: "Sweep", group: "Group", *, calibrate: bool) -> None:
@@ -240,5 +305,5 @@ def _summary(table: "OutcomeTable", name: str, column: int) -> dict[str, Any]:
         "configuration": f"t{row['tokens']} w{row['width']} l{row['depth']}",
         "cost_flops": int(row["cost_flops"]),
         "score": score,
-        **({} if table.prediction is None else {"accuracy": score}),
+        **({"accuracy": score} if table.prediction is not None and table.labelled else {}),
     }

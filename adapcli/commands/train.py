@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapcli.commands.options import (
+    Classes,
+    Columns,
     Device,
     Json,
     Overwrite,
+    Parts,
     Quiet,
     Resume,
     RunFolder,
     Threads,
     Workers,
+    data_options,
     one_of,
     whole,
 )
@@ -25,11 +29,13 @@ from adapcli.commands.recipes import (
     PrintConfig,
     TeacherSource,
     TrainingData,
+    TrainShare,
     chosen_recipe,
     show_plan,
     show_recipe,
 )
 from adapcli.commands.recording import Recording
+from adapcli.commands.sweep import Split
 from adapcli.console import Console
 
 if TYPE_CHECKING:
@@ -40,8 +46,14 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME|FILE", help="A packaged recipe or a .yaml file.")
-    ] = "digits-quick",
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="A packaged recipe or a .yaml file.",
+            show_default="digits-quick; images-quick with --data",
+        ),
+    ] = None,
     run: RunFolder = None,
     seed: Annotated[
         int | None,
@@ -49,6 +61,11 @@ def train(
     ] = None,
     changes: Changes = None,
     data: TrainingData = None,
+    split: Split = None,
+    classes: Classes = None,
+    columns: Columns = None,
+    parts: Parts = None,
+    train_share: TrainShare = None,
     teacher: TeacherSource = None,
     depth_scale: DepthScale = None,
     device: Device = "auto",
@@ -75,8 +92,10 @@ def train(
 ) -> None:
     """Train a model by a recipe: from scratch, from a checkpoint or from a teacher.
 
-    digits makes the packaged checkpoint, digits-quick a small one in minutes. The recipe says data, model,
-    stages, losses and optimiser; --print-config shows all of it. torchrun --nproc-per-node N -m adapcli train
+    digits makes the packaged checkpoint; digits-quick, and images-quick for --data of your own, make small
+    ones in minutes. The recipe says data, model, stages, losses and optimiser; --print-config shows all of
+    it. Data without a part train are divided: --train-share of them is trained on, and `adap sweep` in the
+    same run uses the rest. torchrun --nproc-per-node N -m adapcli train
     shares every batch among N processes.
     """
     from adapcli.distributed.joined import joined
@@ -86,12 +105,18 @@ def train(
     from adapcli.training.run import train as run_training
 
     console, folder = Console(json=json, quiet=quiet, muted=not Launch.here().first), Run.open(run)
-    chosen = chosen_recipe(
-        recipe, changes or [], seed=seed, teacher=teacher, data=data, depth_scale=depth_scale
-    )
-    if print_config or dry_run:
-        return show_recipe(console, chosen) if print_config else show_plan(console, chosen)
+    options: dict[str, Any] = {"split_by": split, "depth_scale": depth_scale}
+    options |= data_options(classes=classes, columns=columns, parts=parts)
+    about = _data_fields(console, folder, data, options, use_run=recipe is None)
+    about |= {} if train_share is None else {"train_share": train_share}
+    chosen = chosen_recipe(recipe, changes or [], seed=seed, teacher=teacher, **about)
+    if recipe is None and not print_config:
+        console.say(f"no --recipe given: using {chosen.name}, images of {chosen.model['image_size']} px")
     _use_threads(threads or 1)  # such small models lose more to a second thread than they gain
+    if print_config:
+        return show_recipe(console, chosen)
+    if dry_run:
+        return show_plan(console, chosen, str(resolve(device)))
     with joined() as group:
         where = str(resolve(group.device(device)))
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
@@ -101,7 +126,36 @@ def train(
         job = partial(run_training, chosen, target, resume=resume, device=where, workers=workers)
         trained = _trained(console, recording, partial(job, group=group, parallel=parallel))
         _keep(folder, trained, group)
-        _show(console, trained.metrics, trained.checkpoint)
+        _show(console, folder, trained.metrics, trained.checkpoint)
+
+
+def _data_fields(
+    console: Console, run: "Run", data: str | None, options: dict[str, Any], *, use_run: bool
+) -> dict[str, Any]:
+    """A recipe's fields about data: as given, or the run's, which is said; none where the recipe says them.
+
+    use_run: whether the run's data count where none are given.
+    """
+    from dataclasses import replace
+
+    from adapcli.commands.checkpoints import chosen_data
+    from adapcli.data.spec import DataSpec
+
+    given = {name: value for name, value in options.items() if value is not None}
+    known = run.data() if use_run or data is not None else None
+    spec, whose = chosen_data(data, known)
+    if data is None and (known is None or spec.name == "digits"):
+        return {RECIPE_FIELDS.get(name, name): value for name, value in given.items()}
+    if whose:
+        console.say(f"using {whose} {spec.name}")
+    spec, plain = replace(spec, **given), DataSpec()
+    stored = {**spec.to_dict(), "name": spec.name}
+    changed = {k: v for k, v in stored.items() if k != "seed" and (k == "name" or v != getattr(plain, k))}
+    return {RECIPE_FIELDS.get(name, name): value for name, value in changed.items()}
+
+
+RECIPE_FIELDS = {"name": "data", "split_by": "split"}
+"""Fields of a `DataSpec` that a recipe calls otherwise."""
 
 
 def _use_threads(count: int) -> None:
@@ -116,15 +170,22 @@ def _trained(console: Console, recording: Recording, job: "partial[Trained]") ->
 
 
 def _keep(folder: "Run", trained: "Trained", group: "Group") -> None:
+    from adapcli.sweep.fingerprints import checkpoint_fingerprint
     from adapcli.training.run import write_card
 
     if group.first:
-        recipe = trained.metrics["recipe"]
+        recipe, path = trained.metrics["recipe"], folder.portable(trained.checkpoint)
         write_card(trained.metrics, trained.checkpoint.with_name("model.md"))
-        folder.record(recipe=recipe["name"], trained=trained.checkpoint, seed=recipe["seed"])
+        folder.record(
+            recipe=recipe["name"],
+            trained=path,
+            seed=recipe["seed"],
+            checkpoint={"path": path, "fingerprint": checkpoint_fingerprint(trained.model)},
+            data=folder.portable_data(trained.data).to_dict(),
+        )
 
 
-def _show(console: Console, metrics: dict[str, Any], checkpoint: Path) -> None:
+def _show(console: Console, run: "Run", metrics: dict[str, Any], checkpoint: Path) -> None:
     from adapcli.training.judging import score_text
 
     if metrics["skipped"]:
@@ -135,7 +196,11 @@ def _show(console: Console, metrics: dict[str, Any], checkpoint: Path) -> None:
     rows = [[name.replace("_", " "), score_text(metric, metrics[f"{metric}_{name}"])] for name in names]
     console.table(["configuration", metric], rows, title=f"{metrics['samples']} test {_kind(metrics)}")
     console.result({"checkpoint": checkpoint, **metrics})
-    console.say(f"next: adap sweep --ckpt {checkpoint}")
+    again = ""
+    if run.has("table"):
+        console.warn("the outcome table of this run, and what was made from it, are of another checkpoint")
+        again = " --overwrite"
+    console.say(f"next: {run.command('sweep')}{again}")
 
 
 def _kind(metrics: dict[str, Any]) -> str:

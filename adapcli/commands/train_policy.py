@@ -70,7 +70,7 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="WHAT",
-        help="score, or same-answer: as the full configuration, no label; --max-drop is of such answers.",
+        help="score, or same-answer: agreement with full, no labels; --max-drop counts other answers.",
     ),
 ]
 
@@ -133,11 +133,13 @@ def _train_one(
     console: Console, folder: "Run", algo: str, options: dict[str, Any], seed: int, *, overwrite: bool
 ) -> None:
     import policies
-    from policies import evaluate
+    from policies import evaluate, registry
     from policies.curves import trade_off
     from policies.table import OutcomeTable
 
     table = OutcomeTable.load(folder.require("table"))
+    registry.target_of(table, options["target"], options["promise"])
+    note_unlabelled(console, table)
     target = folder.claim("policies", options["name"], overwrite=overwrite)
     with console.progress(f"training {algo}") as progress:
         trained = policies.train(algo, table, progress=progress, **options)
@@ -150,6 +152,15 @@ def _train_one(
     metrics = show_metrics(console, table, {judged.name: chosen, "full configuration": table.full})
     console.result({"policy": target, **keeping.told(trained, judged, found), **metrics})
     console.say(f"saved in {target}; next: {folder.command('report')}")
+
+
+def note_unlabelled(console: Console, table: "OutcomeTable") -> None:
+    """Say what the numbers are where no label is known."""
+    if not table.labelled:
+        console.say(
+            "the samples have no labels: what counts is the agreement with the full configuration "
+            "(--target same-answer)"
+        )
 
 
 def _one_of(*given: float | None) -> None:
@@ -206,7 +217,7 @@ def _show(
         f"against full: {100 * difference.mean:+.2f} points "
         f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
     )
-    if trained.target == "same-answer":
+    if trained.target == "same-answer" and table.labelled:
         console.print(
             f"no label was read in training: what counted is the full configuration's answer, which "
             f"{100 * judged.agreement.mean:.2f} % of these samples get "

@@ -25,6 +25,7 @@ from adapcli.errors import FileError, UsageError
 MOST_CLASSES = 1_000_000
 LARGEST_FILE = 1 << 26
 IMAGENET_CODE = re.compile("n[0-9]{8}")
+BY_ORDER = "numbered by order"
 SAY_CLASSES = (
     "say which is which: --classes FILE (a label per line in the model's order, or JSON {label: class})"
 )
@@ -114,7 +115,7 @@ def _match(
         return known, {label: int(label) for label in labels}, "numbers of the model's classes"
     nameless = _nameless(known) or all(map(IMAGENET_CODE.fullmatch, labels))
     if len(known) == len(labels) and nameless and not any(label in places for label in labels):
-        return known, {label: place for place, label in enumerate(labels)}, "numbered by order"
+        return known, {label: place for place, label in enumerate(labels)}, BY_ORDER
     raise _unclear(catalogue, labels, known, places)
 
 

@@ -94,7 +94,6 @@ def reopened(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
 def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
     """The test split as the sweep opened it."""
     from adapcli.data.dataset import open_dataset
-    from adapcli.data.spec import DataSpec
     from adapcli.model.preprocessing import Preprocessing
 
     meta = findings.table.meta
@@ -103,7 +102,7 @@ def _open(findings: "Findings") -> "tuple[Dataset, Preprocessing]":
         raise OtherDataError("the table does not say what data it was made from")
     preprocessing = Preprocessing.from_dict(stored, len(stored.get("mean", ())))
     data = open_dataset(
-        DataSpec.from_dict(facts),
+        findings.run.reopened(facts),
         split="test",
         preprocessing=preprocessing,
         limit=(facts.get("limits") or {}).get("test"),
@@ -131,13 +130,15 @@ def _example(
     target = int(findings.table.samples["target"].iloc[row])
     share = float(np.mean(findings.table.score[row]))
     shown = findings.policies if policies is None else policies
-    lines = [f"right in {percent(share, 0)}", *_answers(findings, row, names, shown)]
+    known = findings.table.labelled
+    told = f"right in {percent(share, 0)}" if known else f"as full in {percent(share, 0)}"
+    lines = [told, *_answers(findings, row, names, shown)]
     pixels = denormalise(batch.images, preprocessing)[0].numpy()
-    return Example(_png(pixels), _class_name(names, target), lines)
+    return Example(_png(pixels), _class_name(names, target) if known else "no label", lines)
 
 
 def _answers(findings: "Findings", row: int, names: list[str], policies: "Sequence[Judged]") -> list[str]:
-    """What each policy ran for the sample, and whether its answer was right."""
+    """What each policy ran for the sample, and whether its answer was right, or as full without labels."""
     table, lines = findings.table, []
     for judged in policies:
         index = judged.choice(table, row)

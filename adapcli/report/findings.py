@@ -164,7 +164,7 @@ def gather(run: Run) -> Findings:
     table = OutcomeTable.load(run.require("table"))
     if not len(table.rows(SPLIT)):
         raise FileError(f"{run.table}: no {SPLIT} samples to report on", "sweep more samples: adap sweep")
-    warnings: list[str] = []
+    warnings = _trained_on(table)
     rivals = baselines(table, SPLIT)
     findings = Findings(
         run=run,
@@ -183,6 +183,20 @@ def gather(run: Run) -> Findings:
     name = partial(labels.configuration, table.configs)
     warnings.extend(f"{labels.readable(text)}." for o in findings.orders if (text := o.warning(name)))
     return findings
+
+
+def _trained_on(table: OutcomeTable) -> list[str]:
+    """A sentence if some samples are images that the checkpoint was trained on."""
+    data = table.meta.get("data")
+    seen = data.get("trained_on") if isinstance(data, dict) else None
+    if not isinstance(seen, dict) or not seen:
+        return []
+    counts = ", ".join(f"{split} {labels.number(int(count))}" for split, count in seen.items())
+    some, total = labels.number(sum(map(int, seen.values()))), labels.number(table.n_samples)
+    return [
+        f"{some} of {total} samples are images that the checkpoint was trained on ({counts}): "
+        "their scores are too high."
+    ]
 
 
 def _bench(run: Run, table: OutcomeTable, warnings: list[str]) -> "Record | None":

@@ -31,7 +31,12 @@ def readable(text: str) -> str:
 
 
 def score_name(table: OutcomeTable) -> str:
-    """What the score is: accuracy where there are classes, else as the table says."""
+    """What the score is: accuracy where there are classes, else as the table says.
+
+    Without labels it is the agreement with the full configuration, and nothing is an accuracy.
+    """
+    if not table.labelled:
+        return "agreement with full"
     return "accuracy" if table.prediction is not None else str(table.meta.get("score_name", "score"))
 
 

@@ -68,7 +68,7 @@ def _model(findings: "Findings") -> "AdaPerceiver":
     path = recorded.get("path") if isinstance(recorded, dict) else None
     if not isinstance(path, str):
         raise OtherDataError("the run does not say which checkpoint it is of")
-    model = load(path).eval()
+    model = load(findings.run.located(path)).eval()
     wanted = findings.table.meta.get("fingerprints", {}).get("checkpoint")
     if checkpoint_fingerprint(model) != wanted or not model.config.is_dense:
         raise OtherDataError(f"{labels.readable(path)} is another checkpoint now")

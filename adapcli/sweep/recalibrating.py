@@ -66,6 +66,8 @@ def recalibrated(
 def _check(sweep: Sweep, given: Recalibration | None) -> None:
     if not sweep.model.config.classifies:
         raise UsageError(f"only class logits are recalibrated; this is a {sweep.model.config.task} model")
+    if not sweep.samples.labelled:
+        raise UsageError("calibration needs labels; these images have none", "leave out --calibrate")
     wanted = len(sweep.configurations), sweep.model.config.num_classes
     if given is not None and (len(given), given.n_classes) != wanted:
         raise UsageError(

@@ -5,7 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from adapcli.data.dataset import Batch, Dataset, open_dataset
+from adapcli.data.findings import Findings
+from adapcli.data.seen import Hashes, hashes
 from adapcli.data.spec import DataSpec
 from adapcli.errors import UsageError
 from adapcli.model.config import Task
@@ -79,6 +83,23 @@ class Samples:
     def skipped(self) -> list[str]:
         """Files left out, as `path: reason`."""
         return [f"{path}: {reason}" for data in self.splits.values() for path, reason in data.skipped]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether targets are known; without them they are -1."""
+        return all(data.labelled for data in self.splits.values())
+
+    @property
+    def findings(self) -> Findings:
+        """What was decided about the source of the data, the same for every split."""
+        return next(iter(self.splits.values())).findings
+
+    def among(self, seen: Hashes) -> dict[str, int]:
+        """By split, how many samples are images of these content keys; splits without any are left out."""
+        if not len(seen):
+            return {}
+        counts = {split: int(np.isin(hashes(data.keys), seen).sum()) for split, data in self.splits.items()}
+        return {split: count for split, count in counts.items() if count}
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[tuple[str, Batch]]:
         """Rows start..stop-1 as (split, at most `size` samples), in order; none crosses a split."""

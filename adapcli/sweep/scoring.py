@@ -34,11 +34,16 @@ def score_batch(
     dtype: of the run, by autocast; what is stored is worked out in float32 from the logits as they come.
     patches: also keep the patch embeddings, averaged into this many along each side; 0: none.
     recalibrated: what the logits become before anything is worked out from them.
+    Without labels (targets of -1) there is no nll, and the score is the agreement.
     """
-    device = grid.model.device
+    labelled = bool((batch.targets >= 0).all())
+    device, targets = grid.model.device, batch.targets.clamp(min=0)
     with autocast(device, dtype):
-        found = _outcomes(grid, batch.images.to(device), batch.targets.to(device), patches, recalibrated)
+        found = _outcomes(grid, batch.images.to(device), targets.to(device), patches, recalibrated)
     found["agreement"] = (found["prediction"] == found["prediction"][:, [full]]).float()
+    if not labelled:
+        found["score"] = found["agreement"]
+        del found["nll"]
     found["features"] = image_features(batch.images)
     return {name: values.cpu().numpy() for name, values in found.items()}
 

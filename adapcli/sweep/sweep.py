@@ -203,6 +203,7 @@ class Sweep:
         return {
             "fingerprints": self.fingerprints,
             **self.scoring.facts,
+            **({} if self.samples.labelled else {"labels": False}),
             "class_names": list(self.samples.class_names),
             "model": {"name": self.name, "config": model.config.to_dict()},
             "preprocessing": model.preprocessing.to_dict(),
@@ -265,7 +266,7 @@ class Sweep:
 
 def _check_classes(model: AdaPerceiver, samples: Samples, name: str) -> None:
     known, given = list(model.class_names), samples.class_names
-    if model.config.is_dense and not given:
+    if not samples.labelled or (model.config.is_dense and not given):
         return  # maps of amounts have no classes
     if len(given) != model.config.num_classes:
         raise FileError(f"{name} has {model.config.num_classes} classes, the data {len(given)}")

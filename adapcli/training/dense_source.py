@@ -1,7 +1,7 @@
 """Folders of pictures with masks or depth maps, to train on: batches, and the splits that judge."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from adapcli.data.dataset import Dataset, open_dataset
 from adapcli.data.dense_folder import PairLoader, folder_of, names_of
@@ -13,6 +13,7 @@ from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.training.feed import Shuffled
 from adapcli.training.schema import Recipe
+from adapcli.training.source import content_keys, counts_of, with_share
 
 
 class PairedPictures:
@@ -21,11 +22,14 @@ class PairedPictures:
     Classes are those that the folder tells, or `classes` of them, or as many as its training masks hold.
     """
 
-    def __init__(self, spec: DataSpec, task: Task, classes: int | None = None) -> None:
+    def __init__(
+        self, spec: DataSpec, task: Task, classes: int | None = None, train_share: float | None = None
+    ) -> None:
         root = folder_of(spec.name, task)
-        self.spec, self.task = spec, task
-        self.pairs = list_pairs(root, task, spec)
-        entries = for_training(self.pairs.catalogue, spec)
+        self.task, self.pairs = task, list_pairs(root, task, spec)
+        self.data = with_share(spec, self.pairs.catalogue, train_share)
+        self.findings = self.pairs.catalogue.findings
+        entries = for_training(self.pairs.catalogue, self.data)
         self._entries = [entry for entry in entries if isinstance(entry, PairEntry)]
         known = [str(number) for number in range(classes)] if classes else None
         self.class_names = names_of(
@@ -49,13 +53,21 @@ class PairedPictures:
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
         return open_dataset(
-            self.spec,
+            self.data,
             split=name,
             preprocessing=preprocessing,
             limit=size,
             class_names=self.class_names,
             task=self.task,
         )
+
+    def keys(self) -> Iterable[str]:
+        """See Source."""
+        return content_keys(self._entries)
+
+    def counts(self) -> dict[str, int] | None:
+        """See Source."""
+        return counts_of(self.pairs.catalogue, self.data, len(self._entries))
 
 
 def _is_grey(entry: PairEntry) -> bool:

@@ -1,5 +1,7 @@
 """What a recipe would run, without running it: parameters, and memory and FLOPs of a step of every stage."""
 
+import tempfile
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,15 +14,20 @@ from adapcli.model.checkpoint import load, packaged
 from adapcli.model.config import ModelConfig
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.training.loop import Trainer
 from adapcli.training.objective import draw_passes
 from adapcli.training.optimisation import freeze, learning
 from adapcli.training.rehearsal import rehearse
 from adapcli.training.schema import Recipe, Stage
-from adapcli.training.source import Source, Unseen, open_source
+from adapcli.training.source import Batches, Source, Unseen, open_source
 from adapcli.training.start import start, started
+from adapcli.training.teacher import open_teacher
 
 USUAL_CLASSES, USUAL_CHANNELS = 1000, 3
 LARGEST_PRECONDITIONER = 10_000
+MEASURED_FLOPS = 2e11
+"""Of one measured step at most: some seconds on one core; of larger ones a smaller batch is measured."""
+MEASURED_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class Plan:
     """What a run would be.
 
     weight_bytes: weights, averages and gradients; optimiser_bytes: its state. samples: seen in all; epochs:
-    None where data never repeat, or are not there. notes: what is not there, and what a start gives.
+    None where data never repeat, or are not there. data: the data's name; None if they are not there.
+    classes: names; channels: of the images; counts: images per split, None where they are endless; seconds:
+    of all steps, see `measured_seconds`. notes: what is not there, and what a start gives.
     """
 
     config: ModelConfig
@@ -64,6 +73,11 @@ class Plan:
     steps: int
     samples: int
     epochs: float | None
+    data: str | None
+    classes: tuple[str, ...]
+    channels: int
+    counts: dict[str, int] | None
+    seconds: float | None
     notes: tuple[str, ...]
 
     @property
@@ -77,9 +91,10 @@ class Plan:
         return sum(stage.steps * (stage.forward_flops + stage.backward_flops) for stage in self.stages)
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe, device: str = "cpu") -> Plan:
     """What `adap train` would do. UsageError for a recipe that does not fit its data or checkpoint.
 
+    device: where steps are measured, for an estimate of time.
     Data, checkpoint and teacher that are not there are told in `notes`; something of the shape that the
     recipe says stands for them.
     """
@@ -93,18 +108,60 @@ def plan(recipe: Recipe) -> Plan:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     values = sum(parameter.numel() for parameter in trained)
     samples = recipe.total_steps * recipe.accumulate * recipe.batch
+    stages = tuple(_stage(recipe, stage, model) for stage in recipe.stages)
+    there = not isinstance(source, Unseen)
     return Plan(
         config=model.config,
         parameters=parameters,
         trained=values,
         weight_bytes=4 * (2 * parameters + values),
         optimiser_bytes=4 * sum(optimiser_values(recipe.optimiser.name, *each) for each in learning(model)),
-        stages=tuple(_stage(recipe, stage, model) for stage in recipe.stages),
+        stages=stages,
         steps=recipe.total_steps,
         samples=samples,
         epochs=samples / source.samples if source.samples else None,
+        data=source.data.name if there else None,
+        classes=tuple(source.class_names),
+        channels=source.channels,
+        counts=source.counts() if there else None,
+        seconds=measured_seconds(recipe, source, stages, device) if there else None,
         notes=tuple(notes),
     )
+
+
+def measured_seconds(
+    recipe: Recipe, source: Source, stages: tuple[StagePlan, ...], device: str
+) -> float | None:
+    """Seconds of all steps, without evaluation, from `MEASURED_STEPS` real ones of every stage.
+
+    They are of a smaller batch, by which time is then scaled, where a whole one takes too long. None where
+    even one sample does, or a teacher would have to be loaded from elsewhere.
+    """
+    kind = recipe.teacher.source.partition(":")[0] if recipe.teacher else ""
+    largest = max(stage.forward_flops + stage.backward_flops for stage in stages)
+    each = largest / (recipe.batch * recipe.accumulate)
+    batch = min(recipe.batch, int(MEASURED_FLOPS / each))
+    if batch < 1 or kind in ("ckpt", "timm", "hf"):
+        return None
+    small = recipe.model_copy(update={"batch": batch, "accumulate": 1, "compile": False})
+    model = start(recipe, source).model.to(device)
+    total = 0.0
+    with tempfile.TemporaryDirectory() as folder, source.feed(small, model.preprocessing) as feed:
+        for stage in recipe.stages:
+            alone = small.model_copy(update={"stages": (stage,)})
+            total += stage.steps * _step_seconds(alone, model, feed, Path(folder))
+    return total * recipe.batch * recipe.accumulate / batch
+
+
+def _step_seconds(recipe: Recipe, model: AdaPerceiver, feed: Batches, folder: Path) -> float:
+    trainer = Trainer(recipe, model, feed, folder, lambda model: {})
+    trainer.teach = open_teacher(recipe, model, lambda: trainer.optimisation.averaged) or trainer.teach
+    model.train()
+    trainer.one_step()  # the first one also sets things up
+    begun = time.perf_counter()
+    for _ in range(MEASURED_STEPS):
+        trainer.one_step()
+    return (time.perf_counter() - begun) / MEASURED_STEPS
 
 
 def optimiser_values(optimiser: str, name: str, parameter: nn.Parameter) -> int:

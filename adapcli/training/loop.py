@@ -105,7 +105,7 @@ class Trainer:
         with Interruptions() as interruptions:
             while self.step < self.recipe.total_steps:
                 with self._surviving():
-                    self.recent.append(self._one_step())
+                    self.recent.append(self.one_step())
                 self.seconds = time.monotonic() - begun
                 self._keep_up(self.recent)
                 with self._surviving():
@@ -141,7 +141,8 @@ class Trainer:
             self.heartbeat.write("failed")
             raise
 
-    def _one_step(self) -> dict[str, float]:
+    def one_step(self) -> dict[str, float]:
+        """Do one step; the mean of each part of the loss over its batches, and the gradients' norm."""
         stage, n = self.recipe.stage_at(self.step), self.recipe.accumulate
         self.optimisation.zero_grad()
         sums: dict[str, float] = {}

@@ -6,6 +6,7 @@ metrics.jsonl   losses and accuracies along the way
 state.pt        what `resume` continues from
 last.pt         the averaged weights at that step: a checkpoint
 heartbeat.json  where the run stands, for whoever did not start it
+keys.npy        content keys of the training images, by which a later sweep knows them
 """
 
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import torch
 
 from adapcli.data.augment import Augmentation
 from adapcli.data.dataset import Dataset
+from adapcli.data.seen import save_keys
+from adapcli.data.spec import DataSpec
 from adapcli.distributed.group import ALONE, Group
 from adapcli.model.checkpoint import save
 from adapcli.model.compilation import compile_blocks
@@ -44,11 +47,15 @@ from policies.files import write_json, write_text
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: the model, where its checkpoint is, and its metrics."""
+    """A finished run: the model, where its checkpoint is, its metrics, and what it was trained on.
+
+    data: with the share that was trained on, so that other splits can leave it out.
+    """
 
     model: AdaPerceiver
     checkpoint: Path
     metrics: dict[str, Any]
+    data: DataSpec
 
 
 def train(
@@ -83,6 +90,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model = begun.model.to(device)
     watched = source.split("tune", model.preprocessing, recipe.evaluate_samples)
+    if group.first:
+        save_keys(folder, source.keys())
     most = test_samples or (DENSE_TEST_SAMPLES if model.config.is_dense else TEST_SAMPLES)
     test = source.split("test", model.preprocessing, most)
     with source.feed(recipe, model.preprocessing, workers=workers) as feed:
@@ -114,7 +123,7 @@ def train(
     if group.first:
         save(trained, folder / "model.pt")
         write_json(folder / "metrics.json", metrics)
-    return Trained(trained, folder / "model.pt", metrics)
+    return Trained(trained, folder / "model.pt", metrics, source.data)
 
 
 def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[str, Any]:

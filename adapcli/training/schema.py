@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from adapcli.data.spec import DataSpec
+from adapcli.data.splitting import Splitting
+from adapcli.errors import UsageError
 from adapcli.model.config import ModelConfig, Task
 from adapcli.space import Configuration
 
@@ -19,6 +21,14 @@ def _data(name: str) -> str:
     if name != "digits" and not re.fullmatch("(folder|npz|webdataset|hf):.+", name):
         raise ValueError(f"{name[:80]!r}: expected digits or folder:PATH, or npz:, webdataset:, hf:")
     return name
+
+
+def _split(text: str) -> str:
+    try:
+        Splitting.parse(text)
+    except UsageError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from error
+    return text
 
 
 def _teacher(source: str) -> str:
@@ -173,9 +183,10 @@ class Teacher(Strict):
 
 
 class Recipe(Strict):
-    """One training run. `model` holds fields of ModelConfig; `data`: digits, or folder:PATH; depth_scale:
-    values per metre of its depth maps (default: what the folder says, or 1000).
+    """One training run. `model` holds fields of ModelConfig; `data`: digits, or folder:PATH.
 
+    split, parts, classes, columns, depth_scale: how to read the data, see `DataSpec`. train_share: where the
+    data have no part train, this fraction of them is trained on (default 0.5) and stays out of other splits.
     batch: samples per forward pass; accumulate: passes per step. start: a checkpoint to begin with, whose
     architecture `model` then changes, or `packaged`; train: beginnings of the names of the parameters that
     are trained (default: all). dtype: bfloat16 by autocast.
@@ -186,6 +197,11 @@ class Recipe(Strict):
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Annotated[str, AfterValidator(_data)] = "digits"
+    split: Annotated[str, AfterValidator(_split)] = "auto"
+    parts: dict[str, Literal["train", "val", "test"]] = {}
+    classes: tuple[str, ...] | dict[str, int | str] = ()
+    columns: dict[Literal["image", "label", "split"], str] = {}
+    train_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     depth_scale: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
@@ -244,8 +260,15 @@ class Recipe(Strict):
 
     @property
     def data_spec(self) -> DataSpec:
-        """The data, and how to read them."""
-        return DataSpec(name=self.data, depth_scale=self.depth_scale)
+        """The data, and how to read them; `train_share` of them only where they need it, see `Source`."""
+        return DataSpec(
+            name=self.data,
+            split_by=self.split,
+            parts=self.parts,
+            classes=self.classes,
+            columns={str(name): column for name, column in self.columns.items()},
+            depth_scale=self.depth_scale,
+        )
 
     @property
     def in_place(self) -> bool:

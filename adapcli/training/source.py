@@ -1,20 +1,24 @@
 """What a recipe trains on: classes and channels, batches for training, and the splits that judge."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from adapcli.data.catalogue import open_catalogue
 from adapcli.data.classes import number
-from adapcli.data.dataset import Batch, Dataset, open_dataset
+from adapcli.data.dataset import SPLITS, Batch, Dataset, open_dataset
 from adapcli.data.dense import has_classes, is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
-from adapcli.data.entries import Entry
-from adapcli.data.parts import for_training
+from adapcli.data.entries import Catalogue, Entry
+from adapcli.data.findings import Findings
+from adapcli.data.images import UnreadableImageError, no_warnings
+from adapcli.data.parts import choose, for_training, key_of
 from adapcli.data.scenes import SceneSpec
 from adapcli.data.spec import DataSpec
-from adapcli.errors import FileError
+from adapcli.errors import FileError, UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.training.feed import Endless, Labelled, Shuffled, channels_of
@@ -22,6 +26,10 @@ from adapcli.training.schema import Recipe
 
 # Mean and deviation of scene pixels, rounded: part of the checkpoint, so any values near them would do.
 PIXEL_MEAN, PIXEL_STD = 0.15, 0.25
+TRAIN_SHARE = 0.5
+"""Of data without a part train."""
+SMALL_SIDE = 48
+"""Images with a shorter side of up to so many pixels are trained on at 32 by images-quick, others at 64."""
 
 
 class Batches(Protocol):
@@ -38,10 +46,13 @@ class Batches(Protocol):
 class Source(Protocol):
     """Data for training.
 
-    task: what the targets are for; channels: as they come; samples: of one epoch, None where they never
-    repeat; fingerprint: changes with what they are.
+    data: how to open the same data again, with the share that is trained on if one was drawn. task: what the
+    targets are for; channels: as they come; samples: of one epoch, None where they never repeat; fingerprint:
+    changes with what they are; findings: what was decided about the source of images.
     """
 
+    data: DataSpec
+    findings: Findings
     task: Task
     class_names: list[str]
     channels: int
@@ -62,12 +73,21 @@ class Source(Protocol):
         """At most `size` samples of split tune or test."""
         ...
 
+    def keys(self) -> Iterable[str]:
+        """Content keys of what is trained on; none where it never repeats."""
+        ...
+
+    def counts(self) -> dict[str, int] | None:
+        """Images per split, none of them decoded; None where they are endless."""
+        ...
+
 
 class Scenes:
     """The embedded data: scenes of digits, drawn anew for every batch."""
 
     def __init__(self, canvas: int, task: Task = "classification") -> None:
         self.spec, self.task = SceneSpec().at(canvas), task
+        self.data, self.findings = DataSpec(), Findings()
         self.class_names, self.channels = class_names(self.spec, task), 1
         self.fingerprint = f"digits {GENERATOR} {self.spec}"
         self.samples: int | None = None
@@ -88,11 +108,19 @@ class Scenes:
         """See Source."""
         return DigitsDataset(name, preprocessing, size=size, spec=self.spec, task=self.task)
 
+    def keys(self) -> Iterable[str]:
+        """See Source."""
+        return ()
+
+    def counts(self) -> dict[str, int] | None:
+        """See Source."""
+        return None
+
 
 class Pictures:
-    """Images with classes, in parts train, val and test (or one of these two)."""
+    """Images with classes: those of the part train, or a share drawn from all where there is none."""
 
-    def __init__(self, spec: DataSpec) -> None:
+    def __init__(self, spec: DataSpec, train_share: float | None = None) -> None:
         self.task: Task = "classification"
         catalogue = open_catalogue(spec)
         if not catalogue.labelled:
@@ -101,7 +129,9 @@ class Pictures:
                 "one subfolder per class; `adap data inspect` tells what was found",
             )
         self.class_names, self._labels = number(catalogue, None, spec.classes)
-        self.spec, self._entries = spec, for_training(catalogue, spec)
+        self.data, self.findings = with_share(spec, catalogue, train_share), catalogue.findings
+        self._catalogue = catalogue
+        self._entries = for_training(catalogue, self.data)
         self.channels = channels_of(self._entries)
         self.samples: int | None = len(self._entries)
         self.fingerprint = _names_and_marks(self._entries)
@@ -120,12 +150,65 @@ class Pictures:
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
         """See Source."""
         return open_dataset(
-            self.spec,
+            self.data,
             split=name,
             preprocessing=preprocessing,
             limit=size,
             class_names=self.class_names,
         )
+
+    def keys(self) -> Iterable[str]:
+        """See Source."""
+        return content_keys(self._entries)
+
+    def counts(self) -> dict[str, int] | None:
+        """See Source."""
+        return counts_of(self._catalogue, self.data, len(self._entries))
+
+
+def with_share(spec: DataSpec, catalogue: Catalogue, share: float | None) -> DataSpec:
+    """The data with a share to train on, `TRAIN_SHARE` unless given, where they have no part train.
+
+    UsageError for a share of data that have one.
+    """
+    if "train" not in catalogue.parts:
+        return replace(spec, train_share=share or TRAIN_SHARE)
+    if share is not None:
+        raise UsageError(f"train_share: {catalogue.place} has a part train", "leave it out")
+    return spec
+
+
+def content_keys(entries: Sequence[Entry]) -> Iterable[str]:
+    """Content keys, in order; reading them is left to threads."""
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(key_of, entries)
+
+
+def counts_of(catalogue: Catalogue, spec: DataSpec, training: int) -> dict[str, int]:
+    """Images per split, `training` of them in train; none is decoded, so damaged ones count too."""
+    counts = {"train": training}
+    for split in SPLITS[1:]:
+        try:
+            counts[split] = len(choose(catalogue, split, spec))
+        except FileError:
+            counts[split] = 0
+    return counts
+
+
+def typical_side(spec: DataSpec, sample: int = 32) -> int:
+    """The median of the shorter sides of some images, in pixels. FileError if none can be read."""
+    catalogue = open_catalogue(spec)
+    entries = [entry for part in catalogue.parts.values() for entry in part]
+    sides = []
+    with no_warnings():
+        for entry in entries[:: max(1, len(entries) // sample)]:
+            try:
+                sides.append(min(entry.read("L").size))
+            except UnreadableImageError:
+                continue
+    if not sides:
+        raise FileError(f"{catalogue.place}: none of the first images can be read")
+    return sorted(sides)[len(sides) // 2]
 
 
 class Unseen:
@@ -133,6 +216,7 @@ class Unseen:
 
     def __init__(self, task: Task, classes: int, channels: int) -> None:
         self.task, self.channels = task, channels
+        self.data, self.findings = DataSpec(), Findings()
         self.class_names = [str(number) for number in range(classes)] if has_classes(task) else []
         self.fingerprint = ""
         self.samples: int | None = None
@@ -149,6 +233,14 @@ class Unseen:
         """FileError: there are none."""
         raise FileError(f"split {name}: not there")
 
+    def keys(self) -> Iterable[str]:
+        """See Source."""
+        return ()
+
+    def counts(self) -> dict[str, int] | None:
+        """See Source."""
+        return None
+
 
 def _names_and_marks(entries: Sequence[Entry]) -> str:
     """Cheap enough for millions of pictures, whose content is read once an epoch anyway."""
@@ -164,7 +256,8 @@ def open_source(recipe: Recipe) -> Source:
     if recipe.data != "digits" and is_dense(recipe.task):
         from adapcli.training.dense_source import PairedPictures
 
-        return PairedPictures(recipe.data_spec, recipe.task, recipe.model.get("num_classes"))
+        classes = recipe.model.get("num_classes")
+        return PairedPictures(recipe.data_spec, recipe.task, classes, recipe.train_share)
     if recipe.data != "digits":
-        return Pictures(recipe.data_spec)
+        return Pictures(recipe.data_spec, recipe.train_share)
     return Scenes(int(recipe.model.get("image_size", SceneSpec().canvas)), recipe.task)

@@ -1,7 +1,7 @@
 """A trained member of the field, kept with its curves, so that a field can be resumed and compared anew."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -43,6 +43,17 @@ class Request:
     resamples: int = 1000
     seed: int = 0
 
+    def on(self, table: OutcomeTable) -> "Request":
+        """The same of a table; without labels a drop is a share of other answers than the full one's.
+
+        UsageError for a promise that needs labels where there are none.
+        """
+        registry.target_of(table, promise=self.promise)
+        most = self.objective.max_drop
+        return (
+            self if table.labelled or most is None else replace(self, objective=Objective(same_answer=most))
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         promise = None if self.promise is None else asdict(self.promise)
@@ -69,6 +80,7 @@ class Member:
     chosen: int
     curves: Mapping[str, Curve]
     certificate: Mapping[str, Any] | None = None
+    target: str = "score"
 
     @property
     def trained(self) -> Trained:
@@ -82,6 +94,7 @@ class Member:
             candidates=self.candidates,
             family=(self.policy,),
             certificate=self.certificate,
+            target=self.target,
         )
 
     def save(self, folder: Path, request: Request, yardsticks: Mapping[str, Yardstick]) -> None:
@@ -98,6 +111,7 @@ class Member:
             "candidates": self.candidates,
             "seconds": self.seconds,
             "chosen": self.chosen,
+            "target": self.target,
         }
         arrays = {f"{split}_full": yardstick.full_score for split, yardstick in yardsticks.items()}
         for split, curve in self.curves.items():
@@ -140,6 +154,7 @@ class Member:
                 chosen=int(told["chosen"]),
                 curves=curves,
                 certificate=base.read(folder).certificate(),
+                target=str(told.get("target", "score")),  # earlier versions had no other
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{folder}: not usable: {error}") from error
@@ -180,6 +195,7 @@ def train_member(
         chosen=chosen_of(members, trained.policy),
         curves=curves,
         certificate=trained.certificate,
+        target=registry.target_of(table),
     )
 
 
@@ -194,6 +210,8 @@ def _trained(
     asked = request.objective
     if request.promise is not None:
         given |= {"promise": request.promise, "best_effort": request.best_effort}
+    elif asked.same_answer is not None:
+        given["max_drop"] = asked.same_answer  # of the agreement, see registry.train
     elif asked.lambda_ is None:
         given |= asked.to_dict()
     trained = registry.train(entrant.algo, table, env=entrant.env, progress=progress, **given)

@@ -70,8 +70,9 @@ def value_of(member: "Member", yardstick: Yardstick, request: "Request") -> Floa
     asked, curve, full = request.objective, member.curves[yardstick.split], yardstick.full_cost_flops
     if request.promise is not None:
         return np.asarray(1 - curve.cost_flops[:, member.chosen] / full)
-    if asked.max_drop is not None:
-        cost = least_cost([yardstick.statics, curve], yardstick.full_score[:, None] - asked.max_drop)
+    most = asked.same_answer if asked.max_drop is None else asked.max_drop
+    if most is not None:  # of the agreement, the full configuration's score is 1
+        cost = least_cost([yardstick.statics, curve], yardstick.full_score[:, None] - most)
         return np.asarray(1 - cost[:, 0] / full)
     score = np.concatenate([yardstick.statics.score, curve.score], axis=1)
     share = np.concatenate([yardstick.statics.cost_flops, curve.cost_flops], axis=1) / full
@@ -90,6 +91,8 @@ def measure_text(request: "Request") -> str:
     if asked.max_drop is not None:
         unit = "point" if asked.max_drop == 0.01 else "points"
         return f"of the full cost saved at {100 * asked.max_drop:g} {unit} below full"
+    if asked.same_answer is not None:
+        return f"of the full cost saved with at most {100 * asked.same_answer:g} % of other answers than full"
     if asked.lambda_ is not None:
         return f"score less {asked.lambda_:g} x cost"
     return f"score at {asked.flops_target:g} of the full cost"

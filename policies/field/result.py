@@ -75,7 +75,7 @@ class Field:
         """Compare trained entries on tune, then judge them on test."""
         tuning, yardstick = yardsticks["tune"], yardsticks[REPORTED]
         kept = {entry.entrant.name: entry.kept(tuning, request) for entry in entries}
-        oracles: tuple[Policy, ...] = (SameAnswerOracle(), HindsightOracle())
+        oracles: tuple[Policy, ...] = (SameAnswerOracle(), HindsightOracle())[: 2 if table.labelled else 1]
         return cls(
             request=request,
             yardstick=yardstick,

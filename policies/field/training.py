@@ -32,9 +32,9 @@ def train_field(
     of one training. A member that cannot be trained is left out with the reason, see `Field.skipped`.
 
     Raises UsageError for an unknown name, FileError for an empty split, and if a member in the folder was
-    made for something else; AdapError if nothing could be trained.
+    made for something else, or for a promise that needs labels where there are none; AdapError if nothing could be trained.
     """
-    chosen = _chosen(only)
+    chosen, request = _chosen(only), request.on(table)
     yardsticks = {
         split: Yardstick.of(table, split, resamples=request.resamples, seed=request.seed) for split in SPLITS
     }

@@ -28,10 +28,11 @@ class OutcomeTable:
     increment_flops: (C, C) float64; what going from row a (already read out) to column b (read out) executes;
         infinite means it cannot be done.
     score: (N, C) float32 in [0, 1].   agreement: (N, C) float32; same answer as the full configuration.
-    prediction, nll: (N, C); None where the task has no classes.
+        Without labels (`meta["labels"]` is False, see `labelled`) the score is the agreement.
+    prediction, nll: (N, C); None where the task has no classes, nll also where there are no labels.
     signals: (N, C, S) float32; functions of that configuration's own readout.
     features: (N, F) float32; known before running anything; `feature_flops` is what they cost, per sample.
-    samples: N rows; sample_id (distinct), target, split (fit, tune, calibration or test).
+    samples: N rows; sample_id (distinct), target (-1 without labels), split (fit, tune, calibration or test).
     patches: (N, P', E) float16 or None.   latency: rows per configuration, batch, device, ... or None.
     meta: schema version, names, fingerprints, conventions of cost, seed, versions; JSON values only.
     recalibration: with which all outcomes were made from logits; None: from logits as they are.
@@ -61,7 +62,7 @@ class OutcomeTable:
         cls,
         *,
         configs: pd.DataFrame,
-        score: ArrayLike,
+        score: ArrayLike | None = None,
         samples: pd.DataFrame,
         increment_flops: ArrayLike | None = None,
         agreement: ArrayLike | None = None,
@@ -80,16 +81,16 @@ class OutcomeTable:
     ) -> "OutcomeTable":
         """Build and validate a table in memory.
 
-        Left out: `increment_flops` means that no configuration can continue from another; `agreement` is
+        Left out: `score` means that there are no labels: it is the agreement then (give `prediction` or
+        `agreement`), and meta says `labels: false`; `increment_flops` means that no configuration can continue from another; `agreement` is
         equality of the predictions (or, without them, of the scores) with the full configuration's; `samples`
         may lack sample_id (row numbers) and target (-1). Raises FileError naming the row or column at fault.
         """
         configs = configs.reset_index(drop=True)
         validation.check_configs(configs, "outcome table")
-        scores = _floats(score, 2, "score")
         answers = None if prediction is None else _classes(prediction)
-        if agreement is None:
-            agreement = _agreement(scores if answers is None else answers, configs)
+        agreement = _agreement_of(agreement, answers, score, configs)
+        scores = agreement if score is None else _floats(score, 2, "score")
         cells = np.zeros((*scores.shape, 0)) if signals is None else signals
         signals_ = _floats(cells, 3, "signals")
         features_ = _floats(np.zeros((len(scores), 0)) if features is None else features, 2, "features")
@@ -97,7 +98,7 @@ class OutcomeTable:
             configs=configs,
             increment_flops=_increments(increment_flops, len(configs)),
             score=scores,
-            agreement=_floats(agreement, 2, "agreement"),
+            agreement=agreement,
             prediction=answers,
             nll=None if nll is None else _floats(nll, 2, "nll"),
             signals=signals_,
@@ -108,7 +109,7 @@ class OutcomeTable:
             samples=_samples(samples),
             patches=None if patches is None else np.asarray(patches, np.float16),
             latency=latency,
-            meta=dict(meta or {}),
+            meta={**(meta or {}), **({} if score is not None else {"labels": False})},
             recalibration=recalibration,
             metrics=None if metrics is None else np.asarray(metrics),
         )
@@ -141,6 +142,7 @@ class OutcomeTable:
         arrays = self.arrays()
         validation.check_layout(arrays, shapes, source)
         validation.check_values(arrays, source)
+        validation.check_labels(self.meta, arrays, self.samples, source)
 
     def arrays(self) -> dict[str, Array]:
         """The arrays with one row per sample that this table has, by name."""
@@ -166,6 +168,11 @@ class OutcomeTable:
             raise UsageError(f"signal {name}: not in the table", f"it has: {', '.join(self.signal_names)}")
         values: Array = self.signals[:, :, self.signal_names.index(name)]
         return values
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the score knows right from wrong; False: it is the agreement with the full configuration."""
+        return self.meta.get("labels", True) is True
 
     @cached_property
     def cost_flops(self) -> Array:
@@ -193,13 +200,24 @@ def _full(configs: pd.DataFrame) -> int:
     return int(dearest.sort_values(schema.id_columns(configs)).index[-1])
 
 
+def _agreement_of(
+    given: ArrayLike | None, answers: Array | None, score: ArrayLike | None, configs: pd.DataFrame
+) -> Array:
+    if given is None and answers is None and score is None:
+        raise FileError("outcome table: neither score nor prediction nor agreement is given")
+    if given is None:
+        assert answers is not None or score is not None
+        given = _agreement(_floats(score, 2, "score") if answers is None else answers, configs)
+    return _floats(given, 2, "agreement")
+
+
 def _agreement(answers: Array, configs: pd.DataFrame) -> Array:
     if answers.ndim != 2 or answers.shape[1] != len(configs):
         raise FileError(f"outcome table: answers of shape {answers.shape} for {len(configs)} configurations")
     return np.asarray(answers == answers[:, [_full(configs)]])
 
 
-def _floats(values: ArrayLike, dimensions: int, name: str) -> Array:
+def _floats(values: ArrayLike | None, dimensions: int, name: str) -> Array:
     array = np.asarray(values)
     if array.dtype.kind not in "biuf" or array.ndim != dimensions:
         raise FileError(

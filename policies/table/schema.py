@@ -26,7 +26,9 @@ DTYPES: dict[str, tuple[str, ...]] = {
 }
 REQUIRED = ("score", "agreement", "signals", "features")
 UNIT_RANGE = ("score", "agreement")
-# Keys of meta.json that the table itself writes; everything else in it is the caller's.
+# Keys of meta.json that the table itself writes; everything else in it is the caller's. Of that, `labels: false`
+# says that no sample has a label: score is agreement, value by value, every target is -1, and there is no nll
+# (see validation.check_labels). Without the key there are labels.
 OWN_META = ("schema_version", "id_columns", "signal_names", "feature_names", "feature_flops", "arrays")
 
 

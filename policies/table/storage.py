@@ -132,6 +132,7 @@ def _check_files(files: dict[str, ArrayFile], fields: dict[str, Any], source: st
     validation.check_layout(files, shapes, source)
     if values:
         validation.check_values(files, source)
+    validation.check_labels(fields["meta"], files, fields["samples"], source, values=values)
 
 
 def metric_columns(meta: Mapping[str, Any], kept: bool, source: str) -> int | None:

@@ -124,6 +124,44 @@ def check_layout(arrays: Mapping[str, Rows], shapes: Mapping[str, tuple[int, ...
             )
 
 
+def check_labels(
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, Rows],
+    samples: pd.DataFrame,
+    source: str,
+    *,
+    first_row: int = 0,
+    values: bool = True,
+) -> None:
+    """FileError unless `meta["labels"]` is true or missing, or false and nothing claims to know a label.
+
+    Without labels: every target is -1, there is no nll, and (checked if `values`) the score is the agreement.
+    """
+    labels = meta.get("labels", True)
+    if labels is True:
+        return
+    if labels is not False:
+        raise FileError(f"{source}: labels: expected true or false, got {labels!r}")
+    if "nll" in arrays:
+        raise FileError(f"{source}: nll needs labels, and meta says that there are none")
+    known = np.flatnonzero(samples["target"].to_numpy() != -1)
+    if len(known):
+        value = samples["target"].iloc[known[0]]
+        raise FileError(
+            f"{source}: samples, row {first_row + known[0]}: target {value}, and meta says that there are no "
+            "labels",
+            "without labels every target is -1",
+        )
+    for start, block in blocks(arrays["score"]) if values else ():
+        other = np.argwhere(block != arrays["agreement"][start : start + len(block)])
+        if len(other):
+            row, column = first_row + start + int(other[0, 0]), int(other[0, 1])
+            raise FileError(
+                f"{source}: score, row {row}, column {column}: not the agreement, and meta says that there "
+                "are no labels"
+            )
+
+
 def check_values(arrays: Mapping[str, Rows], source: str, *, first_row: int = 0) -> None:
     """FileError at the first NaN, infinity, or score outside [0, 1]; rows are named from `first_row` on."""
     for name, array in arrays.items():

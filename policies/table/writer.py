@@ -75,7 +75,7 @@ class OutcomeTableWriter:
     ) -> "OutcomeTableWriter":
         """Begin a table of `n_samples` rows at `folder`, in chunks of `chunk` rows.
 
-        `classes` False leaves out prediction and nll; `recalibration`: of the outcomes, see OutcomeTable;
+        `classes` False leaves out prediction and nll, `labels: false` in `meta` nll alone; `recalibration`: of the outcomes, see OutcomeTable;
         metrics are kept if `meta` declares them, see policies.table.metrics.
         Nothing at `folder` changes before `finish`. Raises
         UsageError if a table, finished or not, is there and `overwrite` is not given, and FileError for bad
@@ -100,7 +100,7 @@ class OutcomeTableWriter:
         )
         types = {name: schema.DTYPES[name][0] for name in shapes}
         types |= {"prediction": prediction_dtype, "metrics": metrics_dtype}
-        left_out = () if classes else ("prediction", "nll")
+        left_out = ("prediction", "nll") if not classes else () if meta.get("labels", True) else ("nll",)
         with atomic_folder(partial_folder(folder), overwrite=overwrite) as scratch:
             storage.write_frames(scratch, configs, increments, latency)
             kept = [name for name in schema.DTYPES if name in shapes and name not in left_out]
@@ -166,23 +166,27 @@ class OutcomeTableWriter:
         start: int,
         stop: int,
         *,
-        score: ArrayLike,
         agreement: ArrayLike,
         signals: ArrayLike,
         features: ArrayLike,
         sample_ids: Sequence[str],
         targets: Sequence[Any] | schema.Array,
         splits: Sequence[str] | str,
+        score: ArrayLike | None = None,
         prediction: ArrayLike | None = None,
         nll: ArrayLike | None = None,
         patches: ArrayLike | None = None,
         metrics: ArrayLike | None = None,
     ) -> None:
-        """Store one whole chunk; it counts once this returns. FileError naming the bad row or column."""
+        """Store one whole chunk; it counts once this returns. FileError naming the bad row or column.
+
+        score: may be left out of a table without labels, where it is the agreement; targets are -1 there.
+        """
         if (start, stop) not in self.chunks():
             raise UsageError(f"rows {start}..{stop} are not a chunk of {self.plan['chunk']}")
+        meta = self.plan["meta"]
         given: dict[str, Any] = {
-            "score": score,
+            "score": agreement if score is None and meta.get("labels") is False else score,
             "agreement": agreement,
             "signals": signals,
             "features": features,
@@ -194,6 +198,7 @@ class OutcomeTableWriter:
         validation.check_values(arrays, str(self.folder), first_row=start)
         samples = pd.DataFrame({"sample_id": list(map(str, sample_ids)), "target": targets, "split": splits})
         validation.check_samples(samples, stop - start, f"{self.folder}: rows {start}..{stop}")
+        validation.check_labels(meta, arrays, samples, str(self.folder), first_row=start)
         for name, array in arrays.items():
             self._files[name].write(start, array)
         write_csv(self._piece(start), samples)

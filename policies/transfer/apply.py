@@ -1,6 +1,5 @@
 """A kept policy on another outcome table: what it gives there, what it promised, and whether to trust it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ def apply(
         evaluation=found,
         promised=promised,
         objective=objective,
-        labelled=not unlabelled(table, rows),
+        labelled=table.labelled,
         same_data=policy.grid.fingerprints.get("data") == Grid.of(table).fingerprints.get("data"),
         drift=None if reference is None else drift(policy, reference, table, rows),
         certificate=certificate,
@@ -112,12 +111,6 @@ def apply(
         else None,
         more_different=None if promised is None else difference(promised.agreement, found.agreement),
     )
-
-
-def unlabelled(table: OutcomeTable, rows: Sequence[int] | np.ndarray) -> bool:
-    """Whether a table's samples have no labels: no target, and nothing for a score but the agreement."""
-    nameless = bool((table.samples["target"].to_numpy()[rows] == -1).all())
-    return nameless and bool(np.array_equal(table.score[rows], table.agreement[rows]))
 
 
 def difference(first: Interval, second: Interval) -> Interval:

@@ -4,6 +4,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -323,3 +324,36 @@ def test_a_full_disk_leaves_no_half_table(table, saved):
         signal.signal(signal.SIGXFSZ, ignored)
     assert [path.name for path in saved.parent.iterdir()] == ["table"]
     assert_same(OutcomeTable.load(saved), table)
+
+
+def test_without_labels_the_score_is_the_agreement(make_table, without_labels, tmp_path):
+    table = without_labels(make_table(40))
+    assert table.meta["labels"] is False
+    assert np.array_equal(table.score, table.agreement)
+    table.save(tmp_path / "t")
+    found = OutcomeTable.load(tmp_path / "t")
+    assert (found.labelled, found.nll) == (False, None)
+    assert found.take(np.arange(4)).labelled is False
+    assert make_table(8).labelled
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("samples", "row 0: target"),
+        ("score", "score, row"),
+        ("nll", "nll needs labels"),
+        ("meta", "got 'no'"),
+    ],
+)
+def test_a_table_without_labels_that_knows_some_is_refused(make_table, without_labels, name, told):
+    table = make_table(40)
+    wrong = replace(table, meta={"labels": "no"})
+    with pytest.raises(FileError, match=told):
+        replace(without_labels(table), **{name: getattr(wrong, name)}).validate()
+
+
+def test_a_table_without_any_answer_is_refused(make_table):
+    table = make_table(8)
+    with pytest.raises(FileError, match="neither score nor prediction nor agreement"):
+        OutcomeTable.from_arrays(configs=table.configs, samples=table.samples)

@@ -306,3 +306,17 @@ def test_every_field_of_the_plan_is_readable_json(table, tmp_path):
     plan = json.loads((writer.partial / "ledger" / "plan.json").read_text())
     assert plan["n_samples"] == 100
     assert list(itertools.chain(plan["meta"]["arrays"])) == list(table.arrays())
+
+
+def test_a_table_without_labels_needs_no_score(make_table, without_labels, tmp_path):
+    table = without_labels(make_table(100))
+    writer = begin(table, tmp_path / "t", meta=table.meta, patches_shape=None)
+    for start, stop in writer.pending():
+        given = piece(table, start, stop)
+        del given["score"]
+        with pytest.raises(FileError, match=f"row {start}: target 3"):
+            writer.write(start, stop, **(given | {"targets": [3] * (stop - start)}))
+        writer.write(start, stop, **given)
+    found = writer.finish()
+    assert (found.labelled, found.nll) == (False, None)
+    assert np.array_equal(found.score, table.agreement)

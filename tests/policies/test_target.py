@@ -112,3 +112,38 @@ def test_a_wish_broken_on_test_is_told_as_one_of_answers(table, tmp_path, capsys
     assert main(["train-policy", "--run", str(tmp_path / "run"), *words]) == 0
     told = "at most 5 % of other answers than the full configuration's: so on the tune samples, but not"
     assert told in capsys.readouterr().err
+
+
+def test_without_labels_the_target_is_the_same_answer(table, without_labels):
+    blind = without_labels(table)
+    trained = registry.train("threshold", blind, max_drop=0.3)
+    aimed = registry.train("threshold", table, max_drop=0.3, target="same-answer")
+    assert (trained.target, trained.objective) == ("same-answer", Objective(same_answer=0.3))
+    same(trained.policy, replace(aimed.policy, grid=trained.policy.grid))
+    with pytest.raises(UsageError, match="no labels"):
+        registry.train("threshold", blind, target="score")
+    with pytest.raises(UsageError, match="no labels") as refused:
+        registry.train("threshold", blind, promise=Promise(0.02))
+    assert refused.value.hint == "guarantee the answers: --same-answer 0.02 --confidence 0.95"
+
+
+def test_every_command_says_agreement_where_there_are_no_labels(table, without_labels, tmp_path, capsys):
+    run = tmp_path / "run"
+    without_labels(table).save(run / "table")
+    words = {
+        "search": ["--min-score", "0.5"],
+        "train-policy": ["--algo", "threshold", "--max-drop", "0.3"],
+        "evaluate-policy": ["--policy", "threshold"],
+        "report": [],
+    }
+    for command, options in words.items():
+        assert main([command, "--run", str(run), *options]) == 0
+        out, err = capsys.readouterr()
+        assert "agreement with" in out
+        assert "accuracy" not in out + err
+    text = (run / "report" / "report.md").read_text()
+    assert "Agreement with full over cost" in text
+    assert "accuracy" not in text.lower()
+    assert "have no labels" in text
+    assert main(["train-policy", "--run", str(run), "--target", "score"]) == 2
+    assert "error: target score: these samples have no labels" in capsys.readouterr().err

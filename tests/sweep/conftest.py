@@ -19,6 +19,7 @@ class Numbers:
     classes: int = 7
     name: str = "numbers"
     skipped: list = field(default_factory=list)
+    labelled: bool = True
 
     def __len__(self):
         return self.size

@@ -33,6 +33,7 @@ class Maps:
     task: str
     name: str = "maps"
     skipped: tuple = ()
+    labelled: bool = True
     odd: bool = False
 
     def __len__(self):

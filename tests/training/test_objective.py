@@ -124,7 +124,7 @@ def step_gradients(made: Trainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
         return 0.0
 
     monkeypatch.setattr(made.optimisation, "step", step)
-    made._one_step()
+    made.one_step()
     return found
 
 

@@ -18,6 +18,9 @@ def section(findings: Findings) -> Section:
     """Reliability of the cheapest, the chosen (or a middle) and the full configuration."""
     title = "Calibration"
     table = findings.table
+    if not table.labelled:
+        told = "The samples have no labels: whether stated confidences hold is not known."
+        return Section("calibration", title, [Text(told)])
     if "confidence" not in table.signal_names or table.prediction is None:
         return Section("calibration", title, [Text("The table holds no confidences of a classification.")])
     curves = {labels.configuration(table.configs, i): _reliability(findings, i) for i in _shown(findings)}

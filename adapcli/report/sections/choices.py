@@ -88,9 +88,14 @@ def _examples(findings: Findings) -> list[Block]:
         return [Text(f"Examples are left out: {found}.")]
     caption = (
         f"Test samples from easy to hard: by how many of the {len(findings.configs)} configurations answer "
-        "them rightly. Under each: its class, that share, and what each policy ran and answered."
+        f"them {_rightly(findings)}. Under each: {'its class, ' * findings.table.labelled}that share, and "
+        "what each policy ran and answered."
     )
     return [Gallery(found, "Example images from easy to hard", caption), *_spent(findings)]
+
+
+def _rightly(findings: Findings) -> str:
+    return "rightly" if findings.table.labelled else "as the full configuration does"
 
 
 def _spent(findings: Findings) -> list[Block]:
@@ -103,9 +108,9 @@ def _spent(findings: Findings) -> list[Block]:
         if not isinstance(shown, str) and len(shown) > 1:
             caption = (
                 f"What {judged.name} spends little and much on: test samples from cheap to dear, of each "
-                "amount as many, although they are not as frequent. Under each: its class, its cost and the "
-                "share of all samples that cost as much, the share of configurations that answer it rightly, "
-                "and what the policy ran."
+                "amount as many, although they are not as frequent. Under each: its cost and the share of "
+                "all samples that cost as much, the share of configurations that answer it "
+                f"{_rightly(findings)}, and what the policy ran."
             )
             found.append(Gallery(shown, f"Images from cheap to dear for {judged.name}", caption))
     return found

@@ -164,3 +164,15 @@ def test_the_yardstick_of_a_field_is_that_of_its_splits(field, table):
     again = Yardstick.of(table, "test", resamples=60)
     np.testing.assert_allclose(again.full_score, field.yardstick.full_score)
     assert (field.tuning.split, field.yardstick.split) == ("tune", "test")
+
+
+def test_without_labels_a_field_counts_other_answers(few, table, without_labels, tmp_path):
+    blind, asked = without_labels(table), replace(QUICK, objective=Objective(max_drop=0.3))
+    for resume in (False, True):
+        found = train_field(blind, asked, tmp_path, only=["static", "threshold"], resume=resume)
+        assert found.kept["static"].trained.objective == Objective(same_answer=0.3)
+        assert found.kept["static"].trained.target == "same-answer"
+        assert list(found.oracles) == ["same-answer oracle"]
+        assert "at most 30 % of other answers" in found.recommendation.reason[0]
+    with pytest.raises(UsageError, match="no labels"):
+        train_field(blind, replace(QUICK, promise=Promise(0.1)), tmp_path)

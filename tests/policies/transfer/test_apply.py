@@ -80,7 +80,7 @@ def test_other_answers_are_a_reason_that_needs_no_label(table, tmp_path):
     agreement = table.agreement.copy()
     rows = table.rows("test")[::4]
     agreement[rows] = (np.arange(table.n_configs) == table.full).astype(np.float32)
-    blind = replace(table, agreement=agreement, score=agreement, samples=table.samples.assign(target=-1))
+    blind = replace(table, agreement=agreement, score=agreement, meta={**table.meta, "labels": False})
     found = transfer.apply(policy, tmp_path, blind, resamples=0)
     assert not found.labelled
     assert found.more_different.low > 0.005
