@@ -91,8 +91,11 @@ class Samples:
 
     @property
     def findings(self) -> Findings:
-        """What was decided about the source of the data, the same for every split."""
-        return next(iter(self.splits.values())).findings
+        """What was decided about the source of the data, which all splits share, and about images of any."""
+        first, *others = (data.findings for data in self.splits.values())
+        for other in others:
+            first.add(other)
+        return first
 
     def among(self, seen: Hashes) -> dict[str, int]:
         """By split, how many samples are images of these content keys; splits without any are left out."""
