@@ -80,11 +80,14 @@ def chosen_data(data: str | None, known: "DataSpec | None") -> "tuple[DataSpec, 
 
 
 def tell_findings(console: Console, findings: "Findings") -> None:
-    """Warn of what is left out of data, and of classes that were matched by their order alone."""
+    """Warn of what is left out of data, and of decisions that may be other than meant."""
     from adapcli.data.classes import BY_ORDER
 
     for left in findings.left_out:
         console.warn(f"left out: {left.count} {left.reason}, first {left.first}")
+    for decision in findings.decisions:
+        if decision.warning:
+            console.warn(decision.text)
     if any(decision.text == BY_ORDER for decision in findings.decisions):
         console.warn(
             "the checkpoint does not name its classes: those of the data are numbered by order; "

@@ -7,10 +7,12 @@ import typer
 
 from adapcli.commands.options import (
     DATA_HELP,
+    Background,
     Checkpoint,
     Classes,
     Columns,
     Json,
+    MaxPixels,
     Parts,
     Quiet,
     data_options,
@@ -56,6 +58,8 @@ def inspect(
     parts: Parts = None,
     classes: Classes = None,
     columns: Columns = None,
+    background: Background = None,
+    max_pixels: MaxPixels = None,
     thumbnails: Annotated[
         Path | None,
         typer.Option("--thumbnails", metavar="PNG", help="Also write 12 of the images as one picture."),
@@ -74,7 +78,13 @@ def inspect(
 
     console = Console(json=json, quiet=quiet)
     task_name: Task = cast("Task", task)
-    spec = DataSpec(name=data, split_by=split, **data_options(classes=classes, columns=columns, parts=parts))
+    spec = DataSpec(
+        name=data,
+        split_by=split,
+        **data_options(
+            classes=classes, columns=columns, parts=parts, background=background, max_pixels=max_pixels
+        ),
+    )
     names = load(ckpt).class_names or None if ckpt is not None else None
     found = inspected(spec, task_name, names)
     show(console, found)

@@ -83,13 +83,22 @@ def _architecture(facts: dict[str, Any]) -> list[list[object]]:
     ]
 
 
+def _crop(preprocessing: dict[str, Any]) -> str:
+    cuts = preprocessing.get("crop", "centre") == "centre"
+    return f"crop {preprocessing['size']}" if cuts else "no crop"
+
+
+def _background(preprocessing: dict[str, Any]) -> str:
+    return f", background {preprocessing['background']}" if "background" in preprocessing else ""
+
+
 def _data(facts: dict[str, Any]) -> list[list[object]]:
     a, p, names = facts["architecture"], facts["preprocessing"], facts["class_names"]
     patches = (p["size"] // a["patch_size"]) ** 2
     rows: list[list[object]] = [
         ["image", f"{p['size']} px, {a['in_channels']} channels, {patches} patches of {a['patch_size']} px"],
-        ["preprocessing", f"resize {p['resize']} {p['interpolation']}, crop {p['size']}, "
-                          f"mean {_numbers(p['mean'])}, std {_numbers(p['std'])}"],
+        ["preprocessing", f"resize {p['resize']} {p['interpolation']}, {_crop(p)}, "
+                          f"mean {_numbers(p['mean'])}, std {_numbers(p['std'])}{_background(p)}"],
     ]  # fmt: skip
     if a["num_classes"] is not None:
         more = ", ..." if len(names) > MOST_NAMES else ""

@@ -76,13 +76,28 @@ def assignments(keys: tuple[str, ...], turned: bool = False) -> Callable[[str], 
     return parse
 
 
+def background(text: str) -> str:
+    """`white`, `black` or `#RRGGBB`; BadParameter otherwise."""
+    from adapcli.model.preprocessing import is_background
+
+    if not is_background(text):
+        raise typer.BadParameter(f"{text!r}: expected white, black or #RRGGBB")
+    return text
+
+
 def data_options(
-    *, classes: Path | None = None, columns: dict[str, str] | None = None, parts: dict[str, str] | None = None
+    *,
+    classes: Path | None = None,
+    columns: dict[str, str] | None = None,
+    parts: dict[str, str] | None = None,
+    background: str | None = None,
+    max_pixels: int | None = None,
 ) -> dict[str, Any]:
     """Fields of a `DataSpec` for those of the options that are given. FileError for an unusable file."""
     from adapcli.data.classes import read_classes
 
     given: dict[str, Any] = {"columns": columns, "parts": parts}
+    given |= {"background": background, "max_pixels": max_pixels}
     given["classes"] = read_classes(classes) if classes is not None else None
     return {name: value for name, value in given.items() if value is not None}
 
@@ -166,6 +181,26 @@ Parts = Annotated[
         parser=assignments(("train", "val", "test"), turned=True),
         metavar="train=NAME,val=NAME,test=NAME",
         help="Which folders, files or arrays are which part; others are left out.",
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        parser=background,
+        metavar="COLOUR",
+        help="What transparent pixels are composited on: white, black or #RRGGBB.",
+        show_default="the checkpoint's: white",
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        parser=whole(1, 2**40),
+        metavar="N",
+        help="Refuse images of more pixels.",
+        show_default="89478485",
     ),
 ]
 Limit = Annotated[

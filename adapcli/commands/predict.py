@@ -11,6 +11,7 @@ import typer
 
 from adapcli.commands.checkpoints import check_output, open_checkpoint, prepare
 from adapcli.commands.options import (
+    Background,
     Batch,
     Checkpoint,
     Compile,
@@ -19,6 +20,7 @@ from adapcli.commands.options import (
     Dtype,
     Json,
     MaxFlops,
+    MaxPixels,
     Overwrite,
     Quiet,
     RunFolder,
@@ -43,6 +45,7 @@ from adapcli.commands.units import flops_text, percent_text, seconds_text
 from adapcli.console import Console, Progress
 
 if TYPE_CHECKING:
+    from adapcli.data.images import Decoding
     from adapcli.inference.predict import How, Predictor, Tally
     from adapcli.inference.recalibrations import Recalibrations
     from adapcli.model.perceiver import AdaPerceiver
@@ -79,6 +82,8 @@ def predict(
     summary_only: Annotated[
         bool, typer.Option("--summary", help="Throughput and mean cost in place of the predictions.")
     ] = False,
+    background: Background = None,
+    max_pixels: MaxPixels = None,
     batch: Batch = 32,
     max_in_flight: Annotated[
         int | None,
@@ -106,6 +111,7 @@ def predict(
     Pictures that cannot be read are skipped and told; the exit code is 3 if none can.
     """
     from adapcli.data.pictures import find_pictures
+    from adapcli.data.spec import DataSpec
     from adapcli.measure.device import resolve
     from adapcli.run import Run
 
@@ -118,7 +124,8 @@ def predict(
     prepare(model, where, threads=threads, compile=compile)
     limits: dict[str, Any] = {"top": top, "batch": batch, "max_in_flight": max_in_flight}
     limits |= {"max_flops": max_flops, "recalibrations": _recalibrations(calibration, policy, model, how)}
-    predictor = _predictor(model, paths, how, dtype, **limits)
+    decoding = DataSpec(background=background, max_pixels=max_pixels).decoding(model.preprocessing)
+    predictor = _predictor(model, paths, how, dtype, decoding, **limits)
     shown = not (summary_only or output)
     rows = _write(console, predictor, layout, output, shown=shown, total=len(paths))
     found = summary(predictor.tally, model)
@@ -207,6 +214,7 @@ def _predictor(
     paths: Sequence[str],
     how: "How",
     dtype: str,
+    decoding: "Decoding",
     *,
     batch: int,
     max_in_flight: int | None,
@@ -217,7 +225,9 @@ def _predictor(
     from adapcli.model.precision import resolve_dtype
 
     limits |= {"batch": batch, "max_in_flight": max_in_flight}
-    pictures = read_pictures(paths, model.preprocessing, ahead=2 * min(batch, max_in_flight or batch))
+    pictures = read_pictures(
+        paths, model.preprocessing, ahead=2 * min(batch, max_in_flight or batch), how=decoding
+    )
     exact = resolve_dtype(dtype, model.device)
     return Predictor(model, pictures, how, dtype=exact, **limits)
 
@@ -268,6 +278,8 @@ def _tell(
     if summary_only:
         show_summary(console, found)
     tell_skipped(console, tally)
+    if tally.transparent:
+        console.say(f"{tally.transparent} pictures have transparent pixels, composited on the background")
     mean, seconds = found["mean_cost_flops"], seconds_text(found["seconds"])
     cost = f"{flops_text(mean)}, {percent_text(mean / found['full_cost_flops'])} of the full configuration"
     console.say(f"{found['images']} pictures in {seconds}; mean cost {cost}")

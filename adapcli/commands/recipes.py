@@ -70,6 +70,8 @@ OPTIONS = {
     "classes": "--classes",
     "columns": "--columns",
     "depth_scale": "--depth-scale",
+    "max_pixels": "--max-pixels",
+    "preprocessing.background": "--background",
 }
 """Fields of a recipe that have options of their own."""
 

@@ -11,6 +11,7 @@ from adapcli.commands.checkpoints import open_inputs, prepare, short_name, tell_
 from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import (
     DATA_HELP,
+    Background,
     Batch,
     Checkpoint,
     Classes,
@@ -20,6 +21,7 @@ from adapcli.commands.options import (
     Dtype,
     Json,
     Limit,
+    MaxPixels,
     Overwrite,
     Parts,
     Quiet,
@@ -100,6 +102,8 @@ def sweep(
     classes: Classes = None,
     columns: Columns = None,
     parts: Parts = None,
+    background: Background = None,
+    max_pixels: MaxPixels = None,
     tokens: Annotated[Numbers | None, Axis] = None,
     widths: Annotated[Numbers | None, Axis] = None,
     depths: Annotated[Numbers | None, Axis] = None,
@@ -145,7 +149,9 @@ def sweep(
         console, folder = Console(json=json, quiet=quiet, muted=not group.first), Run.open(run)
         resume, overwrite = group.launch.again(resume=resume, overwrite=overwrite)
         options = {"split_by": split, "seed": seed}
-        options |= data_options(classes=classes, columns=columns, parts=parts)
+        options |= data_options(
+            classes=classes, columns=columns, parts=parts, background=background, max_pixels=max_pixels
+        )
         model, source, spec = open_inputs(console, folder, ckpt, data, resume=resume, **options)
         prepare(model, resolve(group.device(device)), threads=threads, compile=compile)
         space = model.config.space.restrict(tokens=tokens, widths=widths, depths=depths)

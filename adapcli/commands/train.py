@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapcli.commands.options import (
+    Background,
     Classes,
     Columns,
     Device,
     Json,
+    MaxPixels,
     Overwrite,
     Parts,
     Quiet,
@@ -64,6 +66,8 @@ def train(
     classes: Classes = None,
     columns: Columns = None,
     parts: Parts = None,
+    background: Background = None,
+    max_pixels: MaxPixels = None,
     train_share: TrainShare = None,
     teacher: TeacherSource = None,
     depth_scale: DepthScale = None,
@@ -106,7 +110,9 @@ def train(
 
     console, folder = Console(json=json, quiet=quiet, muted=not Launch.here().first), Run.open(run)
     options: dict[str, Any] = {"split_by": split, "depth_scale": depth_scale}
-    options |= data_options(classes=classes, columns=columns, parts=parts)
+    options |= data_options(
+        classes=classes, columns=columns, parts=parts, background=background, max_pixels=max_pixels
+    )
     about = _data_fields(console, folder, data, options, use_run=recipe is None)
     about |= {} if train_share is None else {"train_share": train_share}
     chosen = chosen_recipe(recipe, changes or [], seed=seed, teacher=teacher, **about)
@@ -155,7 +161,7 @@ def _data_fields(
     return {RECIPE_FIELDS.get(name, name): value for name, value in changed.items()}
 
 
-RECIPE_FIELDS = {"name": "data", "split_by": "split"}
+RECIPE_FIELDS = {"name": "data", "split_by": "split", "background": "preprocessing.background"}
 """Fields of a `DataSpec` that a recipe calls otherwise."""
 
 

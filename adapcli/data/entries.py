@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from adapcli.data.findings import Findings
-from adapcli.data.images import UnreadableImageError, check_image, is_grey, opened, read_image
+from adapcli.data.images import (
+    DECODING,
+    Decoding,
+    Examined,
+    UnreadableImageError,
+    examine_image,
+    is_grey,
+    opened,
+    read_image,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,16 +59,20 @@ class Entry(ABC):
         return ""
 
     @abstractmethod
-    def read(self, mode: str) -> "Image":
+    def read(self, mode: str, how: Decoding = DECODING) -> "Image":
         """The picture in mode "L" or "RGB", 8 bits, upright. Raises UnreadableImageError."""
 
-    def check(self, mode: str) -> str:
-        """The reason why `read` would fail, or ""."""
+    def examine(self, mode: str, how: Decoding = DECODING) -> Examined:
+        """Whether `read` would fail, and why; transparency and further frames."""
         try:
-            self.read(mode)
+            self.read(mode, how)
         except UnreadableImageError as error:
-            return str(error)
-        return ""
+            return Examined(str(error))
+        return Examined()
+
+    def check(self, mode: str, how: Decoding = DECODING) -> str:
+        """The reason why `read` would fail, or ""."""
+        return self.examine(mode, how).reason
 
     @abstractmethod
     def form(self) -> Form:
@@ -85,16 +98,16 @@ class ContentEntry(Entry):
     def content(self) -> bytes:
         """The bytes of the picture. OSError or UnreadableImageError if they are not there."""
 
-    def read(self, mode: str) -> "Image":
+    def read(self, mode: str, how: Decoding = DECODING) -> "Image":
         """See Entry."""
-        return read_image(self._bytes(), mode)
+        return read_image(self._bytes(), mode, how)
 
-    def check(self, mode: str) -> str:
+    def examine(self, mode: str, how: Decoding = DECODING) -> Examined:
         """See Entry."""
         try:
-            return check_image(self._bytes(), mode)
+            return examine_image(self._bytes(), mode, how)
         except UnreadableImageError as error:
-            return str(error)
+            return Examined(str(error))
 
     def form(self) -> Form:
         """See Entry."""
@@ -117,7 +130,7 @@ class BrokenEntry(Entry):
 
     reason: str
 
-    def read(self, mode: str) -> "Image":
+    def read(self, mode: str, how: Decoding = DECODING) -> "Image":
         """See Entry."""
         raise UnreadableImageError(self.reason)
 

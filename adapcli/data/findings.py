@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Decision:
-    """Something that was inferred. about: parts, classes, columns or files."""
+    """Something that was inferred. about: parts, classes, columns, files, pixels or masks.
+
+    warning: whether a sweep or training must say it: it may be other than meant.
+    """
 
     about: str
     text: str
+    warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,13 @@ class Findings:
 
     def decide(self, about: str, text: str) -> None:
         """Record a decision; once, however often it is made."""
-        decision = Decision(about, text)
+        self._record(Decision(about, text))
+
+    def warn(self, about: str, text: str) -> None:
+        """The same for one that a sweep or training must say."""
+        self._record(Decision(about, text, warning=True))
+
+    def _record(self, decision: Decision) -> None:
         if decision not in self.decisions:
             self.decisions.append(decision)
 
@@ -39,6 +49,11 @@ class Findings:
         self._left[reason] = LeftOut(
             reason, count + (before.count if before else 0), before.first if before else first
         )
+
+    def add(self, other: "Findings") -> None:
+        """Record the decisions of another too; what is left out of one source is the same in both."""
+        for decision in other.decisions:
+            self._record(decision)
 
     @property
     def left_out(self) -> list[LeftOut]:

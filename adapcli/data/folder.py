@@ -1,7 +1,7 @@
 """The images of one split of a source: a folder, arrays, shards or a table. `parts` draws the splits."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,8 @@ from adapcli.data.catalogue import open_catalogue
 from adapcli.data.classes import number
 from adapcli.data.dataset import UNLABELLED, Batch, Skipped, check_range
 from adapcli.data.entries import Entry
-from adapcli.data.images import UnreadableImageError, no_warnings
+from adapcli.data.findings import Findings
+from adapcli.data.images import Examined, UnreadableImageError, no_warnings
 from adapcli.data.parts import choose
 from adapcli.data.spec import DataSpec
 from adapcli.data.transforms import picture_mode, preprocess
@@ -47,8 +48,10 @@ class PictureDataset:
         self.mode = picture_mode(len(preprocessing.mean))
         self.class_names, self._index = number(catalogue, class_names, spec.classes)
         keyed = choose(catalogue, split, spec)[:limit]
-        entries = [entry for _, entry in keyed]
-        reasons = each(lambda entry: entry.check(self.mode), entries)
+        entries, self.how = [entry for _, entry in keyed], spec.decoding(preprocessing)
+        examined = each(lambda entry: entry.examine(self.mode, self.how), entries)
+        note_pixels(self.findings, examined, spec, preprocessing)
+        reasons = [found.reason for found in examined]
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
         usable = [pair for pair, reason in zip(keyed, reasons, strict=True) if not reason]
         self.keys, self._entries = [key for key, _ in usable], [entry for _, entry in usable]
@@ -57,7 +60,8 @@ class PictureDataset:
                 f"{catalogue.place}: none of the {len(entries)} images of split {split!r} can be read",
                 "first: {}: {}".format(*self.skipped[0]),
             )
-        self.fingerprint = f"{catalogue.kind}:{fingerprint(keyed, self.class_names)}"
+        named = [*self.class_names, *other_background(spec, preprocessing)]
+        self.fingerprint = f"{catalogue.kind}:{fingerprint(keyed, named)}"
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -72,9 +76,28 @@ class PictureDataset:
 
     def _load(self, entry: Entry) -> Tensor:
         try:
-            return preprocess(entry.read(self.mode), self.preprocessing)
+            return preprocess(entry.read(self.mode, self.how), self.preprocessing)
         except UnreadableImageError as error:
             raise FileError(f"{self.name.partition(':')[2]}/{entry.name}: {error}") from error
+
+
+def note_pixels(
+    findings: Findings, examined: Iterable[Examined], spec: DataSpec, preprocessing: Preprocessing
+) -> None:
+    """Record that some of the images are transparent, or have more frames than the one that is read."""
+    examined = list(examined)
+    if any(found.transparent for found in examined):
+        background = spec.background or preprocessing.background
+        findings.warn(
+            "pixels", f"some images have transparent pixels: composited on {background} (--background)"
+        )
+    if any(found.frames for found in examined):
+        findings.warn("pixels", "some images have several frames or pages: the first one is read")
+
+
+def other_background(spec: DataSpec, preprocessing: Preprocessing) -> list[str]:
+    """For fingerprints: the background, where it is not the model's; other answers must not be mixed."""
+    return [spec.background] if spec.background not in (None, preprocessing.background) else []
 
 
 def each(function: Callable[[E], T], entries: Sequence[E]) -> list[T]:

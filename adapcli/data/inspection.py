@@ -104,7 +104,7 @@ def inspect(
     pairs, catalogue = open_any(spec, task)
     classes = {} if pairs else _classes(catalogue, class_names, spec)
     some = sampled(catalogue, SAMPLE)
-    forms = each(_form, some)
+    forms = each(lambda entry: _form(entry, spec), some)
     readable = [form for form in forms if not isinstance(form, str)]
     findings = catalogue.findings
     return Inspection(
@@ -198,11 +198,11 @@ def _splits(catalogue: Catalogue, spec: DataSpec) -> dict[str, int]:
     return counts
 
 
-def _form(entry: Entry) -> tuple[int, int, str] | str:
+def _form(entry: Entry, spec: DataSpec) -> tuple[int, int, str] | str:
     """Width, height and mode, or why the image cannot be read."""
     try:
         form = entry.form()
-        return entry.check("RGB") or (form.width, form.height, form.mode)
+        return entry.check("RGB", spec.decoding()) or (form.width, form.height, form.mode)
     except UnreadableImageError as error:
         return str(error)
 
@@ -305,6 +305,9 @@ def _shown(spec: DataSpec, task: Task) -> "Iterator[tuple[str, Image]]":
         for entry in sampled(catalogue, SAMPLE):
             named = catalogue.numbered and entry.label.isdecimal()
             try:
-                yield catalogue.labels[int(entry.label)] if named else entry.label, entry.read("RGB")
+                yield (
+                    catalogue.labels[int(entry.label)] if named else entry.label,
+                    entry.read("RGB", spec.decoding()),
+                )
             except UnreadableImageError:
                 continue

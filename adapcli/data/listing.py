@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from adapcli.data.classes import class_name, in_order
 from adapcli.data.entries import BrokenEntry, Catalogue, Entry, Form, content_key, form_of
 from adapcli.data.findings import Findings
-from adapcli.data.images import check_image, is_grey, read_image, suffixes
+from adapcli.data.images import DECODING, Decoding, Examined, examine_image, is_grey, read_image, suffixes
 from adapcli.data.manifest import LISTINGS, in_classes, listing_of, read_manifest
 from adapcli.data.parts import UNUSED, divide, part_of, part_of_folder
 from adapcli.data.spec import DataSpec
@@ -43,13 +43,13 @@ class FileEntry(Entry):
 
     path: Path
 
-    def read(self, mode: str) -> "Image":
+    def read(self, mode: str, how: Decoding = DECODING) -> "Image":
         """See Entry."""
-        return read_image(self.path, mode)
+        return read_image(self.path, mode, how)
 
-    def check(self, mode: str) -> str:
+    def examine(self, mode: str, how: Decoding = DECODING) -> Examined:
         """See Entry. JPEG is decoded at reduced size."""
-        return check_image(self.path, mode)
+        return examine_image(self.path, mode, how)
 
     def form(self) -> Form:
         """See Entry."""

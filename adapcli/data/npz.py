@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from adapcli.data.classes import class_name, classes_of, known_labels
 from adapcli.data.entries import BrokenEntry, Catalogue, Entry, Form, pieces_key
 from adapcli.data.findings import Findings
-from adapcli.data.images import UnreadableImageError, upright
+from adapcli.data.images import DECODING, Decoding, converted, scaled
 from adapcli.data.parts import divide
 from adapcli.data.spec import DataSpec
 from adapcli.errors import FileError
@@ -91,11 +91,11 @@ class RowEntry(Entry):
     array: NpzArray
     row: int
 
-    def read(self, mode: str) -> "Image":
+    def read(self, mode: str, how: Decoding = DECODING) -> "Image":
         """See Entry."""
         from PIL import Image
 
-        return upright(Image.fromarray(_eight_bits(_channels_last(self._pixels()))), mode)
+        return converted(Image.fromarray(_eight_bits(_channels_last(self._pixels()))), mode, how)[0]
 
     def form(self) -> Form:
         """See Entry."""
@@ -232,12 +232,7 @@ def _channels_last(pixels: NDArray[Any]) -> NDArray[Any]:
 def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
-    top = 65_535 if pixels.dtype.kind == "u" else 1
-    values = pixels.astype(np.float64)
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= top):
-        raise UnreadableImageError(f"pixel values {low:g}..{high:g} lie outside 0..{top}")
-    return np.rint(values * (255 / top)).astype(np.uint8)
+    return scaled(pixels, 65_535 if pixels.dtype.kind == "u" else 1)
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

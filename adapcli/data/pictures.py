@@ -9,21 +9,25 @@ from pathlib import Path
 
 from torch import Tensor
 
-from adapcli.data.images import UnreadableImageError, no_warnings, read_image
+from adapcli.data.images import Decoding, UnreadableImageError, decode, no_warnings
 from adapcli.data.listing import pictures_in
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.errors import FileError
 from adapcli.limits import cpus
-from adapcli.model.preprocessing import Preprocessing
+from adapcli.model.preprocessing import Preprocessing, rgb
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: its path as given, and the model's input (C, H, W), or the reason why it has none."""
+    """One picture: its path as given, and the model's input (C, H, W), or the reason why it has none.
+
+    transparent: whether pixels of it were composited on the background.
+    """
 
     path: str
     image: Tensor | None = None
     reason: str = ""
+    transparent: bool = False
 
 
 def find_pictures(places: Iterable[str]) -> list[str]:
@@ -54,18 +58,20 @@ def _is_hidden(path: Path) -> bool:
 
 
 def read_pictures(
-    paths: Iterable[str], preprocessing: Preprocessing, *, ahead: int = 64
+    paths: Iterable[str], preprocessing: Preprocessing, *, ahead: int = 64, how: Decoding | None = None
 ) -> Iterator[Picture]:
     """Every picture in order, preprocessed; threads read at most `ahead` of them before they are asked for.
 
+    how: how they are decoded; None: as the preprocessing says.
     Warnings are off until it ends, Pillow's would come from the threads. UsageError for a model that
     takes neither 1 nor 3 channels.
     """
-    mode = picture_mode(len(preprocessing.mean))
+    mode, decoding = picture_mode(len(preprocessing.mean)), how or Decoding(rgb(preprocessing.background))
 
     def read(path: str) -> Picture:
         try:
-            return Picture(path, preprocess(read_image(Path(path), mode), preprocessing))
+            found = decode(Path(path), mode, decoding)
+            return Picture(path, preprocess(found.image, preprocessing), transparent=found.transparent)
         except UnreadableImageError as error:
             return Picture(path, reason=str(error))
 

@@ -7,10 +7,14 @@ and a run, and read back by the commands that open the same data again.
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapcli.data.splitting import Splitting
 from adapcli.errors import FileError, UsageError
+from adapcli.model.preprocessing import Preprocessing, is_background, rgb
+
+if TYPE_CHECKING:
+    from adapcli.data.images import Decoding
 
 PARTS = ("train", "val", "test")
 COLUMNS = ("image", "label", "split")
@@ -29,7 +33,8 @@ class DataSpec:
     part (train, val or test) of each folder, file or array, by name or pattern; none: by `parts.PART_NAMES`.
     classes: which classes labels stand for, see `classes`; none: by name. columns: the names of the columns
     image, label and split in tables. depth_scale: values per metre of depth maps; None: what the folder says,
-    or 1000.
+    or 1000. background: what transparent pixels are composited on, white, black or #RRGGBB; None: what the
+    model's preprocessing says. max_pixels: larger images are refused; None: `images.MAX_PIXELS`.
 
     UsageError for values that cannot be one.
     """
@@ -42,6 +47,8 @@ class DataSpec:
     classes: Classes = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     depth_scale: float | None = None
+    background: str | None = None
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         Splitting.parse(self.split_by)
@@ -51,6 +58,10 @@ class DataSpec:
             raise UsageError(f"parts: expected {', '.join(PARTS)}")
         if not set(self.columns) <= set(COLUMNS):
             raise UsageError(f"columns: expected {', '.join(COLUMNS)}")
+        if self.background is not None and not is_background(self.background):
+            raise UsageError(f"background {self.background[:40]!r}: expected white, black or #RRGGBB")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise UsageError(f"max pixels {self.max_pixels}: expected 1 or more")
         if isinstance(self.classes, list):
             object.__setattr__(self, "classes", tuple(self.classes))
 
@@ -69,6 +80,13 @@ class DataSpec:
     def splitting(self) -> Splitting:
         """How images are divided into splits."""
         return Splitting.parse(self.split_by)
+
+    def decoding(self, preprocessing: Preprocessing | None = None) -> "Decoding":
+        """How images are decoded for a model with this preprocessing."""
+        from adapcli.data.images import MAX_PIXELS, Decoding
+
+        usual = "white" if preprocessing is None else preprocessing.background
+        return Decoding(rgb(self.background or usual), self.max_pixels or MAX_PIXELS)
 
     def absolute(self) -> "DataSpec":
         """The same with paths on disk made absolute, so that it holds in any working directory."""
@@ -95,6 +113,8 @@ class DataSpec:
             "seed": (int,),
             "train_share": (float, int),
             "depth_scale": (float, int, type(None)),
+            "background": (str, type(None)),
+            "max_pixels": (int, type(None)),
         }
         good = all(type(known[key]) in allowed for key, allowed in kinds.items() if key in known)
         good = good and all(_are_texts(known.get(key, {})) for key in ("parts", "columns"))

@@ -28,7 +28,7 @@ def picture_mode(channels: int) -> str:
 def preprocess(image: "Image", preprocessing: Preprocessing) -> Tensor:
     """An 8-bit grey or RGB picture -> (C, size, size) float32, normalised.
 
-    The shorter side is resized to `resize` (antialiased), the central `size` x `size` pixels are kept.
+    See `Preprocessing`; resizing is antialiased.
     For ImageNet as published: resize 256, bilinear; crop 224; CLIP mean and standard deviation.
     """
     pixels = _framed(image, preprocessing, preprocessing.interpolation)
@@ -48,6 +48,8 @@ def preprocess_target(values: NDArray[Any], preprocessing: Preprocessing) -> NDA
 
 def _framed(image: "Image", preprocessing: Preprocessing, interpolation: str) -> NDArray[Any]:
     """Resized and cropped."""
+    if preprocessing.crop == "none":
+        return np.array(_resized(image, (preprocessing.size, preprocessing.size), interpolation))
     resized = _resize_shorter(_cut_strip(image), preprocessing.resize, interpolation)
     return np.array(_crop_centre(resized, preprocessing.size))
 
@@ -80,12 +82,16 @@ def _cut_strip(image: "Image") -> "Image":
 
 
 def _resize_shorter(image: "Image", shorter: int, interpolation: str) -> "Image":
-    from PIL.Image import Resampling
-
     short = min(image.size)
     # The longer side is rounded down, as torchvision does.
     width, height = (int(shorter * side / short) for side in image.size)
-    return image.resize((width, height), Resampling[interpolation.upper()])
+    return _resized(image, (width, height), interpolation)
+
+
+def _resized(image: "Image", size: tuple[int, int], interpolation: str) -> "Image":
+    from PIL.Image import Resampling
+
+    return image.resize(size, Resampling[interpolation.upper()])
 
 
 def _crop_centre(image: "Image", size: int) -> "Image":

@@ -68,8 +68,8 @@ class Tally:
 
     skipped: pictures that could not be read; cost_flops, confidence: sums over the predictions; near:
     decisions that the last digits could have changed; over_budget: pictures that would have run more but for
-    the budget; seconds: from the first picture asked for to the last answer; waiting_s: of these, waiting for
-    pictures to be read.
+    the budget; transparent: pictures of which pixels were composited; seconds: from the first picture asked
+    for to the last answer; waiting_s: of these, waiting for pictures to be read.
     """
 
     skipped: list[Skipped] = field(default_factory=list)
@@ -78,6 +78,7 @@ class Tally:
     confidence: float = 0.0
     near: int = 0
     over_budget: int = 0
+    transparent: int = 0
     seconds: float = 0.0
     waiting_s: float = 0.0
 
@@ -209,6 +210,7 @@ class Predictor:
             if picture.image is None:
                 self.tally.skipped.append(Skipped(picture.path, picture.reason))
                 continue
+            self.tally.transparent += picture.transparent
             images.append(picture.image)
             self._paths.append(picture.path)
             if len(images) == size:

@@ -95,8 +95,11 @@ class Samples:
 
     @property
     def findings(self) -> Findings:
-        """What was decided about the source of the data, the same for every split."""
-        return next(iter(self.splits.values())).findings
+        """What was decided about the source of the data, which all splits share, and about images of any."""
+        first, *others = (data.findings for data in self.splits.values())
+        for other in others:
+            first.add(other)
+        return first
 
     def recorded(self, run: Run, spec: DataSpec, checkpoint: str) -> "Samples":
         """The same with facts as a run records them.

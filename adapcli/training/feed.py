@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapcli.data.dataset import Batch, Dataset
 from adapcli.data.entries import Entry
-from adapcli.data.images import UnreadableImageError, no_warnings
+from adapcli.data.images import DECODING, Decoding, UnreadableImageError, no_warnings
 from adapcli.data.transforms import picture_mode, preprocess
 from adapcli.data.workers import ReadAhead
 from adapcli.errors import FileError
@@ -78,10 +78,11 @@ class Labelled:
 
     labels: Mapping[str, int]
     preprocessing: Preprocessing
+    how: Decoding = DECODING
 
     def __call__(self, entry: Entry) -> tuple[Tensor, Tensor]:
         """Image (C, size, size), class (). Raises UnreadableImageError."""
-        picture = entry.read(picture_mode(len(self.preprocessing.mean)))
+        picture = entry.read(picture_mode(len(self.preprocessing.mean)), self.how)
         return preprocess(picture, self.preprocessing), torch.tensor(self.labels[entry.label])
 
 

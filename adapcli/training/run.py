@@ -39,7 +39,7 @@ from adapcli.training.judging import (
 from adapcli.training.loop import Progress, Trainer, Watch
 from adapcli.training.origins import origins
 from adapcli.training.schema import Recipe
-from adapcli.training.source import open_source
+from adapcli.training.source import Source, open_source
 from adapcli.training.start import start
 from adapcli.training.teacher import open_teacher
 from policies.files import write_json, write_text
@@ -98,6 +98,8 @@ def train(
     most = test_samples or (DENSE_TEST_SAMPLES if model.config.is_dense else TEST_SAMPLES)
     test = source.split("test", model.preprocessing, most)
     with source.feed(recipe, model.preprocessing, workers=workers) as feed:
+        for warning in _warnings(source, watched, test):
+            say(warning)
         feed.rows = group.rows(recipe.batch)
         judge = partial(corner_scores, data=watched, group=group)
         here = partial(Trainer, recipe, model, feed, folder, judge, group=group, parallel=parallel)
@@ -127,6 +129,13 @@ def train(
         save(trained, folder / "model.pt")
         write_json(folder / "metrics.json", metrics)
     return Trained(trained, folder / "model.pt", metrics, source.data)
+
+
+def _warnings(source: Source, *splits: Dataset) -> list[str]:
+    """What was decided about the data and may be other than meant, each once."""
+    found = [source.findings, *(split.findings for split in splits)]
+    told = [decision.text for findings in found for decision in findings.decisions if decision.warning]
+    return list(dict.fromkeys(told))
 
 
 def describe(model: AdaPerceiver, test: Dataset, group: Group = ALONE) -> dict[str, Any]:

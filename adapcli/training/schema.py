@@ -7,8 +7,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from adapcli.data.spec import DataSpec
 from adapcli.data.splitting import Splitting
-from adapcli.errors import UsageError
-from adapcli.model.config import ModelConfig, Task
+from adapcli.errors import FileError, UsageError
+from adapcli.model.config import ModelConfig, Pixels, Task
+from adapcli.model.preprocessing import Preprocessing, is_background
 from adapcli.space import Configuration
 
 Axis = Literal["tokens", "depth", "width"]
@@ -28,6 +29,12 @@ def _split(text: str) -> str:
         Splitting.parse(text)
     except UsageError as error:
         raise ValueError(f"{error.message}: {error.hint}") from error
+    return text
+
+
+def _background(text: str) -> str:
+    if not is_background(text):
+        raise ValueError(f"{text[:40]!r}: expected white, black or #RRGGBB")
     return text
 
 
@@ -93,6 +100,37 @@ class Readouts(Strict):
     blocks: Literal["all"] | Count = "all"
     depth_share: Weight = 1.0
     width: Literal["implicit", "explicit", "sandwich"] = "implicit"
+
+
+Channels = tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...]
+
+
+class PreprocessingFields(Strict):
+    """How images become the model's input, see `Preprocessing`; its size is `model.image_size`.
+
+    None: as the checkpoint to start from has it, else as usual for the data. crop: centre (of the image, its
+    shorter side resized to `resize` pixels), or none (the whole image, its aspect ratio lost). mean, std: a
+    number per channel, of pixels in [0, 1]. background: what transparent pixels are composited on.
+    """
+
+    resize: Pixels | None = None
+    crop: Literal["centre", "none"] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    background: Annotated[str, AfterValidator(_background)] | None = None
+
+    def over(self, known: Preprocessing) -> Preprocessing:
+        """`known` with what is said here. UsageError for what does not fit together, or the channels."""
+        said = self.model_dump(exclude_none=True)
+        if said.get("crop") == "none":
+            said = {"resize": known.size, **said}
+        elif said.get("crop") == "centre" and known.crop == "none":
+            said = {"resize": Preprocessing.published(known.size, len(known.mean)).resize, **said}
+        try:
+            return Preprocessing.from_dict({**known.to_dict(), **said}, len(known.mean))
+        except FileError as error:
+            raise UsageError(error.message) from error
 
 
 class Fixed(Strict):
@@ -187,8 +225,9 @@ class Teacher(Strict):
 class Recipe(Strict):
     """One training run. `model` holds fields of ModelConfig; `data`: digits, or folder:PATH.
 
-    split, parts, classes, columns, depth_scale: how to read the data, see `DataSpec`. train_share: where the
-    data have no part train, this fraction of them is trained on (default 0.5) and stays out of other splits.
+    split, parts, classes, columns, depth_scale, max_pixels: how to read the data, see `DataSpec`.
+    train_share: where the data have no part train, this fraction of them is trained on (default 0.5) and
+    stays out of other splits. preprocessing: how images become the model's input.
     batch: samples per forward pass; accumulate: passes per step. start: a checkpoint to begin with, whose
     architecture `model` then changes, or `packaged`; train: beginnings of the names of the parameters that
     are trained (default: all). dtype: bfloat16 by autocast.
@@ -205,6 +244,8 @@ class Recipe(Strict):
     columns: dict[Literal["image", "label", "split"], str] = {}
     train_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     depth_scale: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
+    max_pixels: Count | None = None
+    preprocessing: PreprocessingFields = PreprocessingFields()
     batch: Annotated[int, Field(ge=1, le=65_536)] = 128
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
     model: dict[str, Any] = {}
@@ -270,6 +311,7 @@ class Recipe(Strict):
             classes=self.classes,
             columns={str(name): column for name, column in self.columns.items()},
             depth_scale=self.depth_scale,
+            max_pixels=self.max_pixels,
         )
 
     @property

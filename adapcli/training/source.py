@@ -14,10 +14,12 @@ from adapcli.data.dense import has_classes, is_dense
 from adapcli.data.digits import GENERATOR, DigitsDataset, class_names
 from adapcli.data.entries import Catalogue, Entry
 from adapcli.data.findings import Findings
+from adapcli.data.folder import each, note_pixels
 from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.parts import choose, for_training, key_of
 from adapcli.data.scenes import SceneSpec
 from adapcli.data.spec import DataSpec
+from adapcli.data.transforms import picture_mode
 from adapcli.errors import FileError, UsageError
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
@@ -144,7 +146,9 @@ class Pictures:
         self, recipe: Recipe, preprocessing: Preprocessing, *, workers: int = 0
     ) -> AbstractContextManager[Batches]:
         """See Source."""
-        load = Labelled(self._labels, preprocessing)
+        how = self.data.decoding(preprocessing)
+        note_training_pixels(self._entries, self.data, preprocessing, self.findings)
+        load = Labelled(self._labels, preprocessing, how)
         return Shuffled(self._entries, load, size=recipe.batch, seed=recipe.seed, workers=workers)
 
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
@@ -164,6 +168,16 @@ class Pictures:
     def counts(self) -> dict[str, int] | None:
         """See Source."""
         return counts_of(self._catalogue, self.data, len(self._entries))
+
+
+def note_training_pixels(
+    entries: Sequence[Entry], spec: DataSpec, preprocessing: Preprocessing, findings: Findings
+) -> None:
+    """`note_pixels` of some training images, of few blocks: all of them are decoded later, once an epoch."""
+    first = [entry for entry in entries if entry.block == entries[0].block] if entries else []
+    some = first[:: len(first) // 32 + 1]
+    mode, how = picture_mode(len(preprocessing.mean)), spec.decoding(preprocessing)
+    note_pixels(findings, each(lambda entry: entry.examine(mode, how), some), spec, preprocessing)
 
 
 def with_share(spec: DataSpec, catalogue: Catalogue, share: float | None) -> DataSpec:
@@ -203,7 +217,7 @@ def typical_side(spec: DataSpec, sample: int = 32) -> int:
     with no_warnings():
         for entry in entries[:: max(1, len(entries) // sample)]:
             try:
-                sides.append(min(entry.read("L").size))
+                sides.append(min(entry.read("L", spec.decoding()).size))
             except UnreadableImageError:
                 continue
     if not sides:

@@ -48,7 +48,8 @@ def start(recipe: Recipe, source: Source) -> Start:
     """The model of a recipe, for its data's classes.
 
     With `recipe.start`, architecture and preprocessing are the checkpoint's, but for what the recipe's
-    `model` says; tensors of the same name and shape are taken over, positions resampled, the rest drawn.
+    `model` and `preprocessing` say; tensors of the same name and shape are taken over, positions resampled,
+    the rest drawn.
     FileError for a checkpoint that cannot be read, UsageError for a recipe that does not fit it or the data.
     """
     base = None if recipe.start is None else load(packaged() if recipe.start == "packaged" else recipe.start)
@@ -59,7 +60,8 @@ def started(recipe: Recipe, source: Source, base: AdaPerceiver | None) -> Start:
     """The same, from a checkpoint that is open already."""
     config = architecture(recipe, source, base)
     fresh = source.preprocessing(config.image_size, config.in_channels)
-    preprocessing = fresh if base is None else _resized(base.preprocessing, config, fresh)
+    known = fresh if base is None else _resized(base.preprocessing, config, fresh)
+    preprocessing = recipe.preprocessing.over(known)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = AdaPerceiver(config, preprocessing=preprocessing, class_names=source.class_names)

@@ -82,7 +82,9 @@ def prepared(images: Tensor, student: Preprocessing, teacher: Preprocessing) -> 
         return images
     # Resampling and normalising may change places: weights of a resampled pixel sum to 1.
     size = (teacher.size, teacher.size)
-    return interpolate(images, size=size, mode=teacher.interpolation, antialias=True)
+    return interpolate(
+        images, size=size, mode=teacher.interpolation, antialias=teacher.interpolation != "nearest"
+    )
 
 
 def _opened(teacher: Teacher, student: AdaPerceiver, averaged: Callable[[], AdaPerceiver]) -> Backbone:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapcli.errors import FileError
-from adapcli.model.preprocessing import Preprocessing
+from adapcli.model.preprocessing import Preprocessing, rgb
 
 GOOD = {"size": 28, "resize": 32, "mean": [0.5], "std": [0.25], "interpolation": "bilinear"}
 
@@ -53,9 +53,13 @@ def test_it_round_trips_through_json_for_every_size_a_model_may_have(size, chann
         ({"std": [-1.0]}, "std"),
         ({"std": [float("inf")]}, "std"),
         ({"std": [float("nan")]}, "std"),
-        ({"interpolation": "lanczos"}, "interpolation: expected bilinear or bicubic"),
+        ({"interpolation": "lanczos"}, "interpolation: expected bilinear, bicubic or nearest"),
         ({"interpolation": ["bilinear"]}, "interpolation"),
         ({"surprise": 1}, "expected the fields"),
+        ({"crop": "top"}, "crop: expected centre or none"),
+        ({"crop": "none"}, "crop none: resize 32 is not size 28"),
+        ({"background": "red"}, "background: expected white, black or #RRGGBB"),
+        ({"background": 7}, "background"),
     ],
     ids=str,
 )
@@ -68,6 +72,14 @@ def test_wrong_values_are_refused(changes, message):
 def test_what_is_incomplete_is_refused(values):
     with pytest.raises(FileError, match="preprocessing"):
         Preprocessing.from_dict(values, 1)
+
+
+def test_newer_fields_are_stored_only_where_they_differ():
+    plain = Preprocessing.from_dict(GOOD, 1)
+    assert plain.to_dict() == GOOD
+    other = Preprocessing(28, 28, (0.5,), (0.25,), "nearest", "none", "#10Ff00")
+    assert Preprocessing.from_dict(json.loads(json.dumps(other.to_dict())), 1) == other
+    assert rgb(other.background) == (16, 255, 0)
 
 
 json_like = st.recursive(
