@@ -10,8 +10,8 @@ all sources. Splits are then drawn from the parts:
 - train is the part of that name; without one, the first `train_share` of a hash of the content, which no
   other split is then drawn from.
 
-The split of an image depends on its content, the seed and the shares alone: adding images moves no other,
-and copies of one stay together. Images that are merely similar (two shots of one thing) may still be parted.
+The split of an image depends on its content, the shares and, but for train, the seed alone: adding images
+moves no other, and copies of one stay together. Images that are merely similar (two shots of one thing) may still be parted.
 """
 
 import re
