@@ -11,7 +11,8 @@ all sources. Splits are then drawn from the parts:
   other split is then drawn from.
 
 The split of an image depends on its content, the shares and, but for train, the seed alone: adding images
-moves no other, and copies of one stay together. Images that are merely similar (two shots of one thing) may still be parted.
+moves no other, and copies of one stay together. Images that are merely similar (two shots of one thing) may
+still be parted.
 """
 
 import re
