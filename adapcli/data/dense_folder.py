@@ -3,31 +3,29 @@
 Splits are drawn as those of pictures with classes are (`folder`).
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from adapcli.data.coding import refuse_foreground, refuse_many
 from adapcli.data.dataset import FOLDER, Batch, Skipped, check_range
 from adapcli.data.dense import IGNORE
-from adapcli.data.folder import fingerprint
-from adapcli.data.images import UnreadableImageError, no_warnings
-from adapcli.data.pairs import TARGETS, Coding, PairEntry, Pairs, list_pairs
+from adapcli.data.folder import each, fingerprint, note_pixels, other_background
+from adapcli.data.images import DECODING, Decoded, Decoding, Examined, UnreadableImageError, decode
+from adapcli.data.pairs import TARGETS, PairEntry, Pairs, list_pairs
 from adapcli.data.parts import choose
 from adapcli.data.spec import DataSpec
-from adapcli.data.targets import check_target, read_depth, read_mask
+from adapcli.data.targets import Coding, aligned, check_target, read_target
 from adapcli.data.transforms import picture_mode, preprocess, preprocess_target
 from adapcli.errors import FileError, UsageError
-from adapcli.limits import cpus
 from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class PairLoader:
     preprocessing: Preprocessing
     coding: Coding
     classes: int | None
+    how: Decoding = DECODING
 
     def __call__(self, entry: PairEntry) -> tuple[Tensor, Tensor]:
         """Image (C, size, size), target (size, size): int64 classes or float32 metres.
@@ -45,20 +44,26 @@ class PairLoader:
         UnreadableImageError for a picture or a target that cannot be read; FileError for a target that
         cannot be the picture's: another size, classes that there are not, no depth at all.
         """
-        picture = entry.read(picture_mode(len(self.preprocessing.mean)))
-        values = read_values(entry.target, self.task, self.coding)
-        check_target(entry.target, values, picture.size, self.task, self.classes)
+        picture, values = self._read(entry)
         target = torch.from_numpy(preprocess_target(values, self.preprocessing))
-        image = preprocess(picture, self.preprocessing)
+        image = preprocess(picture.image, self.preprocessing)
         return image, target.long() if self.task == "segmentation" else target
 
-    def problem(self, entry: PairEntry) -> str:
-        """Why a picture or its target cannot be read, or ""; FileError as above."""
+    def examine(self, entry: PairEntry) -> Examined:
+        """Whether a picture or its target cannot be read, and why; FileError as above."""
         try:
-            self(entry)
+            picture, _ = self._read(entry)
         except UnreadableImageError as error:
-            return str(error)
-        return ""
+            return Examined(str(error))
+        return Examined("", picture.transparent, picture.frames)
+
+    def _read(self, entry: PairEntry) -> tuple[Decoded, NDArray[Any]]:
+        mode = picture_mode(len(self.preprocessing.mean))
+        picture = decode(entry.path, mode, self.how)
+        stored = read_target(entry.target, self.task, self.coding, self.how.max_pixels)
+        values = aligned(stored, picture, self.coding)
+        check_target(entry.target, values, picture, self.task, self.classes)
+        return picture, values
 
 
 class DenseDataset:
@@ -69,14 +74,17 @@ class DenseDataset:
 
     def __init__(
         self,
-        spec: DataSpec,
+        data: DataSpec | str | Path,
         split: str,
         preprocessing: Preprocessing,
         *,
         task: Task,
         limit: int | None = None,
         class_names: Sequence[str] | None = None,
+        **options: Any,
     ) -> None:
+        """data: a spec, its name or the folder's path; options: fields of the spec."""
+        spec = DataSpec.of(f"{FOLDER}{data}" if isinstance(data, Path) else data, **options)
         root = folder_of(spec.name, task)
         pairs = list_pairs(root, task, spec)
         self.labelled, self.findings = True, pairs.catalogue.findings
@@ -85,8 +93,11 @@ class DenseDataset:
         paired = [(key, entry) for key, entry in keyed if isinstance(entry, PairEntry)]
         entries = [entry for _, entry in paired]
         self.class_names = names_of(pairs, task, class_names, entries)
-        self.load = PairLoader(task, preprocessing, pairs.coding, len(self.class_names) or None)
-        reasons = each(self.load.problem, entries)
+        how = spec.decoding(preprocessing)
+        self.load = PairLoader(task, preprocessing, pairs.coding, len(self.class_names) or None, how)
+        examined = each(self.load.examine, entries)
+        note_pixels(self.findings, examined, spec, preprocessing)
+        reasons = [found.reason for found in examined]
         self.skipped = [Skipped(e.name, reason) for e, reason in zip(entries, reasons, strict=True) if reason]
         usable = [pair for pair, reason in zip(paired, reasons, strict=True) if not reason]
         self.keys, self._entries = [key for key, _ in usable], [entry for _, entry in usable]
@@ -95,7 +106,8 @@ class DenseDataset:
                 f"{root}: none of the {len(entries)} pictures of split {split!r} can be read",
                 "first: {}: {}".format(*self.skipped[0]),
             )
-        self.fingerprint = f"folder:{task}:{fingerprint(keyed, [*self.class_names, repr(pairs.coding)])}"
+        named = [*self.class_names, pairs.coding.text, *other_background(spec, preprocessing)]
+        self.fingerprint = f"folder:{task}:{fingerprint(keyed, named)}"
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -123,16 +135,6 @@ def folder_of(name: str, task: Task) -> Path:
     return Path(name.removeprefix(FOLDER)).expanduser()
 
 
-def read_values(path: Path, task: Task, coding: Coding) -> np.ndarray:
-    """Classes or metres (H, W) of a target's file. UnreadableImageError, naming the file."""
-    try:
-        if task == "depth":
-            return read_depth(path, scale=coding.scale)
-        return read_mask(path, first=coding.first, ignore=coding.ignore)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"{path.name}: {error}") from error
-
-
 def names_of(
     pairs: Pairs, task: Task, known: Sequence[str] | None, entries: Sequence[PairEntry]
 ) -> list[str]:
@@ -147,19 +149,17 @@ def names_of(
         raise FileError(f"{pairs.catalogue.place}: {len(told)} classes, the model has {len(known)}")
     if known or told:
         return list(known or told or ())
-    largest = max(each(lambda entry: _largest(entry, pairs.coding), list(entries)), default=0)
-    return [str(number) for number in range(max(largest + 1, 2))]
+    seen = set[int]().union(*each(lambda entry: _values(entry, pairs.coding), list(entries)))
+    root = Path(pairs.catalogue.place)
+    if not pairs.explained:  # once more: more masks than those that decided
+        refuse_foreground(root, seen)
+    refuse_many(root, seen - {IGNORE})
+    return [str(number) for number in range(max(max(seen - {IGNORE}, default=0) + 1, 2))]
 
 
-def _largest(entry: PairEntry, coding: Coding) -> int:
+def _values(entry: PairEntry, coding: Coding) -> set[int]:
+    """Classes in a mask, and `IGNORE`; none if it cannot be read, for it is skipped then."""
     try:
-        values = read_values(entry.target, "segmentation", coding)
+        return set(np.unique(read_target(entry.target, "segmentation", coding).values).tolist())
     except UnreadableImageError:
-        return 0
-    return int(np.where(values == IGNORE, 0, values).max())
-
-
-def each(function: Callable[[PairEntry], T], entries: Sequence[PairEntry]) -> list[T]:
-    """`function` of every entry, in order, in threads: decoding releases the interpreter's lock."""
-    with no_warnings(), ThreadPoolExecutor(cpus()) as pool:
-        return list(pool.map(function, entries))
+        return set()

@@ -245,11 +245,11 @@ def _copies(catalogue: Catalogue) -> Copies:
 
 def _values(pairs: Pairs, task: Task, entries: Sequence[Entry]) -> dict[str, float]:
     """What masks hold, by value; of depth maps the range and the share of unknown pixels."""
-    from adapcli.data.dense_folder import read_values
+    from adapcli.data.targets import read_target
 
     def read(entry: PairEntry) -> "np.ndarray | None":
         try:
-            return read_values(entry.target, task, pairs.coding)
+            return read_target(entry.target, task, pairs.coding).values
         except UnreadableImageError:
             return None
 

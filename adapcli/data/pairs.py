@@ -10,25 +10,31 @@ Layouts, found by what is there (PART: train, val, test or the like):
 
 image, images and rgb mean the same; so do mask, masks and labels; and depth and depths. Names may differ by
 their ending, and by rgb_, img_, depth_ and the like before or behind them. `dataset.json` in the folder may
-say `class_names`, the value that is not scored (`ignore`), and `depth_scale` (values a metre).
+say what their values mean, see `coding`:
+
+    class_names    a list
+    first          the value of class 0; ignore: the value that is not scored
+    foreground     of masks of two values, the one of class 1 (0 is class 0)
+    values         {"0": 0, "255": 1}: the class of each value, null for those that are not scored
+    colours        {"#000000": 0, "#FF0000": 1}: the same for masks in colours
+    depth_scale    values per metre
+    orientation    "stored" or "upright": which pixels targets of images that EXIF turns were made on
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from adapcli.data.dense import IGNORE
+from adapcli.data.coding import ADE20K_CLASSES, Pair, decide, description
 from adapcli.data.entries import Catalogue, content_key
 from adapcli.data.findings import Findings
 from adapcli.data.images import suffixes
 from adapcli.data.listing import FileEntry, files_in, readable_name, subfolders
 from adapcli.data.parts import UNUSED, divide, part_of_folder
 from adapcli.data.spec import DataSpec
+from adapcli.data.targets import DESCRIPTION, Coding
 from adapcli.errors import FileError
 from adapcli.model.config import Task
-from policies.files import read_json
 
 PICTURES = ("images", "image", "rgb")
 ADE20K = "annotations"
@@ -36,9 +42,7 @@ TARGETS = {
     "segmentation": ("masks", "mask", "labels", ADE20K),
     "depth": ("depths", "depth"),
 }
-ADE20K_CLASSES, ADE20K_NAMES = 150, "objectInfo150.txt"
-DEPTH_SCALE = 1000.0
-DESCRIPTION = "dataset.json"
+ADE20K_NAMES = "objectInfo150.txt"
 _AROUND = re.compile(r"^(?:sync_)?(?:rgb|image|img|depth|mask|label)_|_(?:rgb|image|img|depth|mask|labels?)$")
 
 
@@ -53,29 +57,28 @@ class PairEntry(FileEntry):
         return content_key(self.path)
 
     def mark(self) -> str:
-        """Both sizes."""
-        return f"{self.path.stat().st_size} {self.target.stat().st_size}"
-
-
-@dataclass(frozen=True)
-class Coding:
-    """How values of the files become targets.
-
-    first: the value of class 0; ignore: the value that is not scored; scale: values per metre.
-    """
-
-    first: int = 0
-    ignore: int = IGNORE
-    scale: float = DEPTH_SCALE
+        """Both sizes; of a file that is not there, nothing: it is skipped when it is read."""
+        return " ".join(
+            str(path.stat().st_size) if path.exists() else "" for path in (self.path, self.target)
+        )
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A folder of pairs. class_names: of the masks, None if nothing tells them."""
+    """A folder of pairs. class_names: of the masks, None if nothing tells them.
+
+    explained: whether `dataset.json` or the layout says what values mean, rather than the values themselves.
+    """
 
     catalogue: Catalogue
     coding: Coding
     class_names: tuple[str, ...] | None
+    explained: bool = False
+
+    @property
+    def decisions(self) -> tuple[str, ...]:
+        """What was decided about the folder."""
+        return tuple(decision.text for decision in self.catalogue.findings.decisions)
 
 
 def list_pairs(root: Path, task: Task, spec: DataSpec | None = None) -> Pairs:
@@ -87,21 +90,41 @@ def list_pairs(root: Path, task: Task, spec: DataSpec | None = None) -> Pairs:
     if not root.is_dir():
         what = "a file, not a folder" if root.exists() else "no such folder"
         raise FileError(f"{root}: {what}", f"expected images/ and {TARGETS[task][0]}/")
-    told, spec, findings = _description(root), spec or DataSpec(), Findings()
+    said, spec, findings = description(root), spec or DataSpec(), Findings()
     folders = _folders(root, task, spec, findings)
     named = {name: _pairs(root, *pair, findings) for name, pair in folders.items()}
     if not any(named.values()):
         raise FileError(f"{root}: no pictures found in {next(iter(folders.values()))[0]}")
     parts = {"all": named[""]} if set(named) == {""} else divide(named, spec, str(root), findings, "folders")
-    ade = any(target.name == ADE20K or target.parent.name == ADE20K for _, target in folders.values())
-    names = told.get("class_names") or (_ade20k_names(root) if ade else None)
-    coding = Coding(
-        first=1 if ade else 0,
-        ignore=told.get("ignore", 0 if ade else IGNORE),
-        scale=float(spec.depth_scale or told.get("depth_scale", DEPTH_SCALE)),
+    annotations = any(target.name == ADE20K or target.parent.name == ADE20K for _, target in folders.values())
+    coding, classes = decide(
+        root,
+        task,
+        [Pair(entry.path, entry.target) for entries in parts.values() for entry in entries],
+        said,
+        findings,
+        annotations=annotations,
+        depth_scale=spec.depth_scale,
     )
     catalogue = Catalogue("folder", str(root), parts, (), findings=findings)
-    return Pairs(catalogue, coding, None if names is None else tuple(names))
+    names = _names(root, said.get("class_names"), classes, annotations=annotations)
+    explained = classes is not None or "first" in said or "ignore" in said
+    return Pairs(catalogue, coding, names, explained)
+
+
+def _names(
+    root: Path, said: list[str] | None, classes: int | None, *, annotations: bool
+) -> tuple[str, ...] | None:
+    """Of the classes; FileError if there are fewer than the values of masks are said to mean."""
+    if said is not None:
+        if classes is not None and classes > len(said) and not annotations:
+            raise FileError(f"{root / DESCRIPTION}: {classes} classes in values, {len(said)} class_names")
+        return tuple(said)
+    if classes is None:
+        return None
+    if annotations and classes == ADE20K_CLASSES:
+        return tuple(_ade20k_names(root))
+    return ("background", "foreground") if classes == 2 else tuple(map(str, range(classes)))
 
 
 def _folders(root: Path, task: Task, spec: DataSpec, findings: Findings) -> dict[str, tuple[Path, Path]]:
@@ -178,33 +201,3 @@ def _ade20k_names(root: Path) -> list[str]:
     lines = path.read_text("utf-8", "replace").splitlines()[1:]
     names = [line.rstrip().rpartition("\t")[2].split(",")[0].strip() for line in lines if line.strip()]
     return names if len(names) == ADE20K_CLASSES == len(set(names)) else plain
-
-
-def _description(root: Path) -> Mapping[str, Any]:
-    """What `dataset.json` says, checked; nothing without one."""
-    path = root / DESCRIPTION
-    if not path.is_file():
-        return {}
-    told: Any = read_json(path)
-    if not isinstance(told, dict):
-        raise FileError(f"{path}: expected an object with fields")
-    checks = {"class_names": _are_names, "ignore": _is_value, "depth_scale": _is_scale}
-    for key, value in told.items():
-        if key not in checks:
-            raise FileError(f"{path}: {str(key)[:80]}: unknown key", f"one of {', '.join(checks)}")
-        if not checks[key](value):
-            raise FileError(f"{path}: {key}: not usable")
-    return told
-
-
-def _are_names(value: object) -> bool:
-    names = value if isinstance(value, list) else []
-    return 2 <= len(names) <= 65_535 and all(isinstance(name, str) for name in names)
-
-
-def _is_value(value: object) -> bool:
-    return type(value) is int and 0 <= value <= 65_535
-
-
-def _is_scale(value: object) -> bool:
-    return type(value) in (int, float) and 0 < float(value) < float("inf")  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from adapcli.model.config import Task
 from adapcli.model.preprocessing import Preprocessing
 from adapcli.training.feed import Shuffled
 from adapcli.training.schema import Recipe
-from adapcli.training.source import content_keys, counts_of, with_share
+from adapcli.training.source import content_keys, counts_of, note_training_pixels, with_share
 
 
 class PairedPictures:
@@ -38,7 +38,7 @@ class PairedPictures:
         looked_at = self._entries[:: len(self._entries) // 32 + 1]
         self.channels = 1 if all(map(_is_grey, looked_at)) else 3
         self.samples: int | None = len(self._entries)
-        self.fingerprint = _names_and_marks(self._entries, repr(self.pairs.coding))
+        self.fingerprint = _names_and_marks(self._entries, self.pairs.coding.text)
 
     def preprocessing(self, size: int, channels: int) -> Preprocessing:
         """See Source. The whole of the shorter side is seen: a dense task is not one of the middle."""
@@ -47,7 +47,9 @@ class PairedPictures:
 
     def feed(self, recipe: Recipe, preprocessing: Preprocessing, *, workers: int = 0) -> Shuffled[PairEntry]:
         """See Source."""
-        load = PairLoader(self.task, preprocessing, self.pairs.coding, len(self.class_names) or None)
+        how = self.data.decoding(preprocessing)
+        note_training_pixels(self._entries, self.data, preprocessing, self.findings)
+        load = PairLoader(self.task, preprocessing, self.pairs.coding, len(self.class_names) or None, how)
         return Shuffled(self._entries, load, size=recipe.batch, seed=recipe.seed, workers=workers)
 
     def split(self, name: str, preprocessing: Preprocessing, size: int) -> Dataset:
