@@ -160,7 +160,8 @@ def _by_value(path: Path, values: NDArray[np.int64], known: Any, field: str) -> 
             f"{path}: {shown} is not among the {field} of {DESCRIPTION}",
             f'"{shown}": a class, or null where nothing is scored',
         )
-    return classes[places]
+    found: NDArray[np.int64] = classes[places]
+    return found
 
 
 def _say(value: int) -> str:

@@ -158,7 +158,8 @@ def test_unusual_pictures_work(sweep, pictures, tmp_path):
     for name, save in unusual().items():
         save(pictures / "b" / name)
     ended = sweep("--quiet")
-    assert (ended.code, ended.err) == (0, "")
+    reported = "warning: some images have several frames or pages: the first one is read\n"
+    assert (ended.code, ended.err) == (0, reported)
     found = set(OutcomeTable.load(tmp_path / "adap-run" / "table").samples["sample_id"])
     assert {f"b/{name}" for name in unusual()} <= found
 

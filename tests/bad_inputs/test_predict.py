@@ -180,9 +180,12 @@ def test_pictures_read_ahead_are_no_more_than_may_be_in_flight(predict, monkeypa
     from adapcli.data import pictures
 
     original, asked = pictures.read_pictures, []
-    monkeypatch.setattr(
-        pictures, "read_pictures", lambda *a, ahead: (asked.append(ahead), original(*a, ahead=ahead))[1]
-    )
+
+    def recorded(*arguments, ahead, **others):
+        asked.append(ahead)
+        return original(*arguments, ahead=ahead, **others)
+
+    monkeypatch.setattr(pictures, "read_pictures", recorded)
     assert predict("pics", "--batch", "60000", "--max-in-flight", "2").code == 0
     assert predict("pics", "--batch", "8").code == 0
     assert asked == [4, 16]
