@@ -82,12 +82,15 @@ class PictureDataset:
 
 
 def note_pixels(
-    findings: Findings, examined: Iterable[Examined], spec: DataSpec, preprocessing: Preprocessing
+    findings: Findings,
+    examined: Iterable[Examined],
+    spec: DataSpec,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Record that some of the images are transparent, or have more frames than the one that is read."""
     examined = list(examined)
     if any(found.transparent for found in examined):
-        background = spec.background or preprocessing.background
+        background = spec.background or (preprocessing.background if preprocessing else "white")
         findings.warn(
             "pixels", f"some images have transparent pixels: composited on {background} (--background)"
         )

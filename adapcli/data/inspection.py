@@ -14,7 +14,7 @@ from adapcli.data.dataset import SPLITS, open_dataset
 from adapcli.data.dense import IGNORE, UNKNOWN_M, is_dense
 from adapcli.data.entries import BrokenEntry, Catalogue, Entry, scramble
 from adapcli.data.findings import Decision, LeftOut
-from adapcli.data.folder import each
+from adapcli.data.folder import each, note_pixels
 from adapcli.data.images import UnreadableImageError, no_warnings
 from adapcli.data.pairs import PairEntry, Pairs, list_pairs
 from adapcli.data.parts import choose, key_of
@@ -104,7 +104,9 @@ def inspect(
     pairs, catalogue = open_any(spec, task)
     classes = {} if pairs else _classes(catalogue, class_names, spec)
     some = sampled(catalogue, SAMPLE)
-    forms = each(lambda entry: _form(entry, spec), some)
+    examined = each(lambda entry: entry.examine("RGB", spec.decoding()), some)
+    note_pixels(catalogue.findings, examined, spec)
+    forms = [found.reason or _form(entry) for entry, found in zip(some, examined, strict=True)]
     readable = [form for form in forms if not isinstance(form, str)]
     findings = catalogue.findings
     return Inspection(
@@ -198,11 +200,11 @@ def _splits(catalogue: Catalogue, spec: DataSpec) -> dict[str, int]:
     return counts
 
 
-def _form(entry: Entry, spec: DataSpec) -> tuple[int, int, str] | str:
+def _form(entry: Entry) -> tuple[int, int, str] | str:
     """Width, height and mode, or why the image cannot be read."""
     try:
         form = entry.form()
-        return entry.check("RGB", spec.decoding()) or (form.width, form.height, form.mode)
+        return form.width, form.height, form.mode
     except UnreadableImageError as error:
         return str(error)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from adapcli.data.transforms import LONGEST, denormalise, normalise, preprocess
+from adapcli.data.transforms import LONGEST, denormalise, normalise, preprocess, preprocess_target
 from adapcli.errors import UsageError
 from adapcli.model.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 
@@ -57,6 +57,18 @@ def test_any_shape_gives_the_size_asked_for(width, height, size, more, bicubic):
     if max(width, height) <= LONGEST * min(width, height):
         resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
         np.testing.assert_allclose(result[0], by_hand(image, size, size + more, resample), atol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_without_a_crop_the_whole_image_is_resized(interpolation):
+    image = noise_picture(50, 20)
+    found = preprocess(image, Preprocessing(8, 8, (0.0,) * 3, (1.0,) * 3, interpolation, "none"))
+    expected = np.asarray(image.resize((8, 8), Image.Resampling[interpolation.upper()])) / 255
+    np.testing.assert_allclose(found.permute(1, 2, 0), expected, atol=1e-6)
+    classes = np.arange(1000).reshape(20, 50) % 7
+    target = preprocess_target(classes, Preprocessing(8, 8, (0.0,), (1.0,), interpolation, "none"))
+    nearest = Image.fromarray(classes.astype(np.uint8)).resize((8, 8), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(target, np.asarray(nearest))
 
 
 def test_a_long_strip_does_not_fill_the_memory():
