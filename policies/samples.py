@@ -3,6 +3,7 @@
 from policies.errors import FileError
 from policies.table import OutcomeTable
 from policies.table.schema import SPLITS
+from policies.texts import count
 
 FEW = 1000
 """Below this a mean of answers right or wrong is known to about 2 points, which is more than is asked for."""
@@ -37,4 +38,4 @@ def few(table: OutcomeTable, split: str) -> str:
     if n >= FEW:
         return ""
     more = split_option(table, **{split: FEW})
-    return f"only {n} {split} samples, which small differences do not show in; more: adap sweep {more}"
+    return f"only {count(n, f'{split} sample')}, too few to show small differences (more: adap sweep {more})"

@@ -1,6 +1,7 @@
 """`adap train-policy`: what it keeps, what it tells, and that both are the library's numbers."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -79,4 +80,14 @@ def test_a_promise_kept_on_tune_but_broken_on_test_is_told(run, adap, make_table
     told = json.loads(out)
     assert code == 0
     assert (told["met"], told["met_on_test"]) == (True, False)
-    assert "so on the tune samples, but not on the test samples" in err
+    assert "kept on the tune samples, but not on the test samples" in err
+
+
+def test_few_tune_samples_are_stated_with_their_interval(adap, make_table, tmp_path, capsys):
+    _, _, err = adap("--algo", "static", "--max-drop", "50%")
+    assert "chosen on only 50 tune samples" in err
+    assert re.search(r"adap sweep --split \d+:1000:\d+:\d+", err)
+    assert re.search(r"against full there: -\d+\.\d\d points \(-\d+\.\d\d \.\. [+-]\d+\.\d\d\)", err)
+    make_table(4000).save(tmp_path / "many" / "table")
+    assert main(["train-policy", "--run", str(tmp_path / "many"), "--algo", "static"]) == 0
+    assert "chosen on only" not in capsys.readouterr().err

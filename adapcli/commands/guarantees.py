@@ -7,6 +7,7 @@ import typer
 
 from adapcli.commands.options import share
 from adapcli.console import Console
+from policies.texts import count
 
 if TYPE_CHECKING:
     from policies.base import Trained
@@ -98,6 +99,7 @@ def show(
 ) -> None:
     """The certificate, what each group of samples loses, and whether the test samples agree."""
     from policies.guarantee import Certificate, told
+    from policies.samples import few
 
     assert trained.certificate is not None
     certificate = Certificate.from_dict(trained.certificate)
@@ -105,6 +107,9 @@ def show(
     (console.print if certificate.certified else console.warn)(first)
     for line in rest:
         console.print(line)
+    told_few = few(table, "calibration")
+    if told_few:
+        console.say(f"certified by {told_few}" if certificate.certified else told_few)
     _show_groups(console, certificate, table)
     _compare(console, certificate, judged)
 
@@ -123,7 +128,7 @@ def _show_groups(console: Console, certificate: "Certificate", table: "OutcomeTa
         for group in certificate.groups
     ]
     columns = ["answered at", "samples", "share", f"loss, {certificate.unit}", "95 % interval"]
-    console.table(columns, rows, title=f"what {certificate.n} calibration samples lose, by group")
+    console.table(columns, rows, title=f"what {count(certificate.n, 'calibration sample')} lose, by group")
 
 
 def _compare(console: Console, certificate: "Certificate", judged: "Evaluation") -> None:
@@ -133,7 +138,9 @@ def _compare(console: Console, certificate: "Certificate", judged: "Evaluation")
     else:
         low, mean, high = (1 - getattr(judged.agreement, at) for at in ("high", "mean", "low"))
     limit, unit = f"{100 * certificate.limit:g}", certificate.unit
-    line = f"on {judged.n} test samples: {100 * mean:.2f} {unit} ({100 * low:.2f} .. {100 * high:.2f})"
+    lost = "a loss of " if certificate.loss == "score" else ""
+    line = f"on {count(judged.n, 'test sample')}: {lost}{100 * mean:.2f} {unit} "
+    line += f"({100 * low:.2f} .. {100 * high:.2f})"
     if certificate.certified and low > certificate.limit:
         console.warn(f"{line}, not below {limit}: they are not like the calibration samples")
     else:

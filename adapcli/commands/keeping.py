@@ -60,12 +60,13 @@ def show_curve(console: Console, found: "TradeOff") -> None:
     """The savings of the whole trade-off at given drops, and the gap that it closes, in two lines."""
     content = found.to_dict()
     savings = [
-        f"{percent_text(saving['saving_full']['mean'])} at -{100 * saving['drop']:g} points "
+        f"{percent_text(saving['saving_full']['mean'])} at {100 * saving['drop']:g} "
         f"({spread(saving['saving_full'])})"
         for saving in content["savings"]
     ]
     beaten = any(saving["saving_static"]["mean"] > 1e-3 for saving in content["savings"])
-    console.print(f"its curve saves {', '.join(savings)}{'' if beaten else ', as static choices alone do'}")
+    alone = "" if beaten else ", as static choices alone do"
+    console.print(f"its curve saves, by points below full: {', '.join(savings)}{alone}")
     gap = content["gap"]
     if gap is None:
         return console.print("answers known beforehand would save no more than static choices do")

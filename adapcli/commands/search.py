@@ -35,6 +35,7 @@ from adapcli.console import Console
 if TYPE_CHECKING:
     from adapcli.run import Run
     from adapcli.search import SearchResult, StudySummary
+    from policies.statistics import Interval
     from policies.table import OutcomeTable
 
 COST = {"flops": "cost", "latency": "latency", "memory": "peak memory"}
@@ -106,12 +107,17 @@ def search(
     wanted = Asked(objective, *limits, min_score, batch, device, dtype).wanted(table, folder)
     how: dict[str, Any] = {"trials": trials or TRIALS, "study": study, "seed": seed}
     result = _result(console, table, wanted, sampler, how)
-    told = [*wanted.told, _keep(result, folder.search, overwrite=overwrite), *_next(result, table, folder)]
+    told = [
+        *wanted.told,
+        *_few(result, table),
+        _keep(result, folder.search, overwrite=overwrite),
+        *_next(result, table, folder),
+    ]
     folder.record(seed=seed)
     show(console, result, table.n_configs, scored=score_name(table), again=folder.command("search"))
     chosen = {} if result.choice is None else {f"choice: {result.choice.label}": result.choice.index}
     metrics = show_metrics(console, table, chosen | {f"full: {result.full.label}": result.full.index})
-    warnings = _disagreements(result, table)
+    warnings = [*_missed(result, table), *_disagreements(result, table)]
     _tell(console, told, warnings)
     console.result({**result.to_dict(), "warnings": warnings, **metrics})
 
@@ -134,6 +140,38 @@ def _tell(console: Console, remarks: list[str], warnings: list[str]) -> None:
         console.warn(line)
     for line in remarks:
         console.say(line)
+
+
+def _missed(result: "SearchResult", table: "OutcomeTable") -> list[str]:
+    """Where the test samples miss the score that was asked for: it is chosen on others."""
+    from adapcli.report.labels import score_name
+
+    choice, least = result.choice, result.target.min_score
+    if choice is None or least is None or choice.test_score.mean >= least:
+        return []
+    return [
+        f"{score_name(table)} of at least {100 * least:g} %: kept on the calibration samples, but not on the "
+        f"test samples: {_interval_text(choice.test_score)}"
+    ]
+
+
+def _few(result: "SearchResult", table: "OutcomeTable") -> list[str]:
+    """What few calibration samples know of the choice; nothing where there are enough."""
+    import numpy as np
+
+    from adapcli.report.labels import score_name
+    from policies.samples import few
+    from policies.statistics import mean_interval
+
+    told = few(table, "calibration")
+    if result.choice is None or not told:
+        return []
+    there = mean_interval(np.asarray(table.score[table.rows("calibration"), result.choice.index]))
+    return [f"chosen on {told}; {score_name(table)} there: {_interval_text(there)}"]
+
+
+def _interval_text(found: "Interval") -> str:
+    return f"{100 * found.mean:.2f} % ({100 * found.low:.2f} .. {100 * found.high:.2f})"
 
 
 def _disagreements(result: "SearchResult", table: "OutcomeTable") -> list[str]:
@@ -240,8 +278,7 @@ def _show_choice(console: Console, result: "SearchResult", scored: str, again: s
             f"{cost_text(choice.cost, result.unit)}, {choice.cost_fraction:.3f} of the full configuration's"
         )
     console.print(
-        f"choice: {choice.label}, {cost}, test {scored} "
-        f"{100 * score.mean:.2f} % ({100 * score.low:.2f} .. {100 * score.high:.2f}), n = {result.n_test}"
+        f"choice: {choice.label}, {cost}, test {scored} {_interval_text(score)}, n = {result.n_test}"
     )
     saved = f"{percent_text(1 - choice.cost_fraction)} {LESS[result.objective]}"
     console.print(

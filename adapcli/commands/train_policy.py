@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapcli.run import Run
     from policies.base import Trained
     from policies.evaluate import Baselines, Evaluation
+    from policies.statistics import Interval
     from policies.table import OutcomeTable
 
 
@@ -223,11 +224,8 @@ def _show(
         f"{flops_text(judged.full_cost_flops)}; "
         f"static choices as good as {judged.name}: {flops_text(judged.static_cost_flops)}"
     )
-    difference = judged.score_difference
-    console.print(
-        f"against full: {100 * difference.mean:+.2f} points "
-        f"({100 * difference.low:+.2f} .. {100 * difference.high:+.2f})"
-    )
+    if trained.certificate is None:  # a certificate says it as a loss
+        console.print(f"against full: {_points(judged.score_difference)}")
     if trained.target == "same-answer" and table.labelled:
         console.print(
             f"no label was read in training: what counted is the full configuration's answer, which "
@@ -236,8 +234,26 @@ def _show(
         )
     if trained.certificate is None:
         _warn_of_misses(console, judged, trained, scored)
+        _say_few(console, trained, table)
     else:
         guarantees.show(console, trained, judged, table, scored)
+
+
+def _points(difference: "Interval") -> str:
+    """A signed difference from the full configuration, with its interval."""
+    low, high = 100 * difference.low, 100 * difference.high
+    return f"{100 * difference.mean:+.2f} points ({low:+.2f} .. {high:+.2f})"
+
+
+def _say_few(console: Console, trained: "Trained", table: "OutcomeTable") -> None:
+    """What few tune samples know of the policy that they chose."""
+    from policies.evaluate import evaluate
+    from policies.samples import few
+
+    told = few(table, "tune")
+    if told:
+        tuned = evaluate(trained.policy, table, "tune", resamples=0)
+        console.say(f"chosen on {told}; against full there: {_points(tuned.score_difference)}")
 
 
 def _warn_of_misses(console: Console, judged: "Evaluation", trained: "Trained", scored: str) -> None:
@@ -252,9 +268,12 @@ def _warn_of_misses(console: Console, judged: "Evaluation", trained: "Trained", 
     else:
         wish = f"at most {asked.flops_target} of the full cost"
     if not trained.met:
-        console.warn(f"no candidate gives {wish} on the tune samples: the nearest was taken")
+        console.warn(
+            f"no candidate gives {wish} on the tune samples: the nearest was taken; "
+            "the full configuration itself always does"
+        )
     elif met(asked, judged) is False:
-        console.warn(f"{wish}: so on the tune samples, but not on the test samples")
+        console.warn(f"{wish}: kept on the tune samples, but not on the test samples")
 
 
 def _row(name: str, found: "Evaluation") -> list[object]:

@@ -33,7 +33,8 @@ def told(certificate: Certificate, scored: str = "score") -> list[str]:
     """The promise, whether it holds, and what the samples said, a sentence each."""
     c = certificate
     wish = promised(Promise(c.limit, c.confidence, c.loss), scored)
-    likeness = f"on samples drawn like the {c.n:,} calibration samples".replace(",", " ")
+    likeness = f"on samples drawn like the {count(c.n, 'calibration sample')}"
+    lost = "a loss of " if c.loss == "score" else ""
     if c.certified:
         first = f"Certified with {100 * c.confidence:g} % confidence: {wish}, {likeness}."
     else:
@@ -42,7 +43,7 @@ def told(certificate: Certificate, scored: str = "score") -> list[str]:
         )
     return [
         first,
-        f"Observed there: {100 * c.observed:.2f} {c.unit}, upper bound {100 * c.upper_bound:.2f}; "
+        f"Observed there: {lost}{100 * c.observed:.2f} {c.unit}, upper bound {100 * c.upper_bound:.2f}; "
         f"p = {c.p_value:.2g}, {TESTS[c.test]}; at {100 * c.saving:.1f} % less than the full cost.",
         f"Candidate {c.position} of {c.candidates}, tested once each, from the full configuration downwards.",
     ]

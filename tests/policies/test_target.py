@@ -110,7 +110,7 @@ def test_a_wish_broken_on_test_is_told_as_one_of_answers(table, tmp_path, capsys
     replace(table, agreement=agreement).save(tmp_path / "run" / "table")
     words = ["--algo", "static", "--target", "same-answer", "--max-drop", "0.05"]
     assert main(["train-policy", "--run", str(tmp_path / "run"), *words]) == 0
-    told = "at most 5 % of other answers than the full configuration's: so on the tune samples, but not"
+    told = "at most 5 % of other answers than the full configuration's: kept on the tune samples, but not"
     assert told in capsys.readouterr().err
 
 

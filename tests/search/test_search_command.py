@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from adapcli.commands import search as command
@@ -30,7 +32,7 @@ def test_saves_and_shows_the_library_s_result(run, adap):
 
 def test_json_is_one_object_on_stdout(adap, run):
     code, out, err = adap("--min-score", 0.5, "--json", "--quiet")
-    assert (code, err) == (0, "")
+    assert (code, err.count("warning: ")) == (0, 1)  # the test samples miss it
     content = json.loads(out)
     assert SearchResult.from_dict(content) == SearchResult.load(run / "search")
     assert content["schema_version"] == 1
@@ -119,3 +121,18 @@ def test_a_study_of_another_target_is_refused(adap, tmp_path):
     code, _, err = adap(*given, "--flops-target", 0.5)
     assert code == 3
     assert "study was made for no target, not target 0.5" in err
+
+
+def test_a_score_that_the_test_samples_miss_is_warned_of(make_table, tmp_path, capsys):
+    """On the calibration samples every configuration is right, on the test samples none."""
+    table = make_table(200)
+    score = np.array(table.score)
+    score[table.rows("calibration")], score[table.rows("test")] = 1, 0
+    replace(table, score=score).save(tmp_path / "table")
+    assert main(["search", "--run", str(tmp_path), "--min-score", "90%", "--json"]) == 0
+    out, err = capsys.readouterr()
+    told = "accuracy of at least 90 %: kept on the calibration samples, but not on the test samples: 0.00 %"
+    assert told in json.loads(out)["warnings"][0]
+    assert f"warning: {told}" in err
+    assert "chosen on only 50 calibration samples" in err
+    assert "accuracy there: 100.00 % (92.87 .. 100.00)" in err

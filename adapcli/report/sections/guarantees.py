@@ -30,7 +30,8 @@ def _seen(judged: Judged, certificate: Certificate) -> str:
         mean, low, high = (-getattr(e.score_difference, at) for at in ("mean", "high", "low"))
     else:
         mean, low, high = (1 - getattr(e.agreement, at) for at in ("mean", "high", "low"))
-    seen = f"On the {labels.number(e.n)} {SPLIT} samples: {_hundredths(mean)} {certificate.unit}"
+    lost = "a loss of " if certificate.loss == "score" else ""
+    seen = f"On the {labels.plural(e.n, f'{SPLIT} sample')}: {lost}{_hundredths(mean)} {certificate.unit}"
     seen += f" ({_hundredths(low)} to {_hundredths(high)})"
     broken = certificate.certified and low > certificate.limit
     return (

@@ -182,7 +182,7 @@ def test_without_labels_a_field_counts_other_answers(few, table, without_labels,
 
 
 def test_of_few_tune_samples_only_what_surely_keeps_the_target_is_recommended(few, make_table, tmp_path):
-    """A cheaper configuration loses nothing in the mean of 100 samples; their interval does not show it."""
+    """By the mean of 100 samples a cheaper configuration loses nothing; the interval does not show it."""
     table = make_table(400)
     score = np.array(table.score)
     score[:, :-1] = score[:, [-1]]
