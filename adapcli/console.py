@@ -271,7 +271,9 @@ def _aligned(rows: Sequence[Sequence[object]]) -> list[str]:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else printable(str(value)).replace("\n", " ")
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"  # no exponent beside digits
+    return printable(str(value)).replace("\n", " ")
 
 
 def _is_number(value: object) -> bool:

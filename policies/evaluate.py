@@ -123,12 +123,13 @@ def judge(
     cost_interval = _mean(cost)
     statics = scores.mean(axis=0, dtype=np.float64)
     kept = policy if isinstance(policy, StoredPolicy) else None
+    full = decision.configuration == table.full  # agrees with itself, however a map's agreement is rounded
     return Evaluation(
         name=policy.name,
         split=split,
         n=len(rows),
         score=mean_interval(score),
-        agreement=mean_interval(_chosen(np.asarray(table.agreement[rows]), decision)),
+        agreement=mean_interval(np.where(full, 1.0, _chosen(np.asarray(table.agreement[rows]), decision))),
         cost_flops=cost_interval,
         full_score=float(statics[table.full]),
         full_cost_flops=full_cost,

@@ -22,6 +22,7 @@ from adapcli.commands.options import (
 from adapcli.commands.sweep import Axis, Numbers
 from adapcli.commands.units import bytes_text, percent_text, seconds_text
 from adapcli.console import Console
+from policies.texts import significant
 
 if TYPE_CHECKING:
     from adapcli.commands.benched import Benched
@@ -177,9 +178,9 @@ def _lines(rows: "list[Row]", shown: set[str]) -> list[list[str]]:
     return [
         [
             NAMES[row.kind].format(row.name),
-            f"{row.median_ms:.3g}",
-            f"{row.q25_ms:.3g} .. {row.q75_ms:.3g}",
-            f"{row.samples_per_s:.4g}",
+            significant(row.median_ms),
+            f"{significant(row.q25_ms)} .. {significant(row.q75_ms)}",
+            significant(row.samples_per_s, 4),
             bytes_text(row.peak_memory_bytes),
             f"{direct.median_ms / row.median_ms:.2f}x",
         ]

@@ -7,6 +7,7 @@ import typer
 from adapcli.commands.options import Json, Quiet, RunFolder, one_of
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
+from policies.texts import count
 
 if TYPE_CHECKING:
     from policies.evaluate import Evaluation
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from policies.transfer import Drift, Shift, Transfer
 
 SHOWN = 5
+"""Drifts shown even if none is beyond chance; all that are beyond chance always."""
 
 
 def evaluate_policy(
@@ -113,7 +115,7 @@ def _cells(judged: "Evaluation", name: str) -> list[str]:
 
 
 def _show_drift(console: Console, drift: "Drift | None", table: "OutcomeTable") -> None:
-    """The largest shifts, and what they mean."""
+    """All shifts beyond chance, the surest first, and what they mean."""
     if drift is None:
         console.warn("drift is not known: nothing is kept of what the policy was fitted on; train it again")
         return
@@ -122,11 +124,12 @@ def _show_drift(console: Console, drift: "Drift | None", table: "OutcomeTable") 
         return
     moved = sum(shift.drifted for shift in drift.shifts)
     chance = sum(shift.beyond_chance for shift in drift.shifts)
-    rows = [_shift_cells(shift, table) for shift in drift.shifts[:SHOWN]]
+    rows = [_shift_cells(shift, table) for shift in drift.shifts[: max(SHOWN, chance)]]
     columns = ["looked at", "signal", "moved, points", "own splits", "samples", "before", "p, corrected", ""]
-    console.table(columns, rows, title=f"what it looks at, against the {drift.split} samples")
+    console.table(columns, rows, title=f"what it looks at, against the {drift.split} samples; by evidence")
     console.print(
-        f"{moved} of {len(drift.shifts)} distributions drifted; {chance} differ by more than chance. "
+        f"{moved} of {count(len(drift.shifts), 'distribution')} drifted; {chance} "
+        f"{'differs' if chance == 1 else 'differ'} by more than chance. "
         f"Less than {100 * drift.visible:.1f} points might not show with so many samples"
     )
     if drift.left_out:

@@ -9,6 +9,7 @@ import typer
 
 from adapcli.commands.options import fraction, one_of, whole
 from adapcli.commands.units import bytes_text, flops_text
+from policies.texts import significant
 
 if TYPE_CHECKING:
     from adapcli.run import Run
@@ -158,4 +159,4 @@ class Asked:
 def cost_text(amount: float, unit: str) -> str:
     """A cost in its unit: 3.23 MFLOPs, 3.42 ms, 1.09 MiB."""
     known = {"FLOPs": flops_text, "bytes": bytes_text}
-    return known[unit](amount) if unit in known else f"{amount:#.3g} {unit}"
+    return known[unit](amount) if unit in known else f"{significant(amount)} {unit}"

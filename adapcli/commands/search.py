@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 COST = {"flops": "cost", "latency": "latency", "memory": "peak memory"}
 LESS = {"flops": "cheaper", "latency": "faster", "memory": "smaller"}
+MORE = {"flops": "more expensive", "latency": "slower", "memory": "larger"}
 SAMPLERS = ("tpe", "nsga2", "random", "grid")
 TRIALS = 100
 
@@ -280,7 +281,8 @@ def _show_choice(console: Console, result: "SearchResult", scored: str, again: s
     console.print(
         f"choice: {choice.label}, {cost}, test {scored} {_interval_text(score)}, n = {result.n_test}"
     )
-    saved = f"{percent_text(1 - choice.cost_fraction)} {LESS[result.objective]}"
+    saving = 1 - choice.cost_fraction
+    saved = f"{percent_text(abs(saving))} {(LESS if saving >= 0 else MORE)[result.objective]}"
     console.print(
         f"against full ({result.full.label}): {saved}, "
         f"{100 * change.mean:+.2f} points ({100 * change.low:+.2f} .. {100 * change.high:+.2f})"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from policies import texts
 from policies.statistics import Interval
 
 MISSING = "–"
@@ -36,12 +37,7 @@ class CostUnit:
 
 def significant(value: float, digits: int = 3) -> str:
     """A number to so many significant digits, never in exponent form for ordinary sizes."""
-    if not math.isfinite(value):
-        return MISSING
-    if value == 0:
-        return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}".replace("-", "−")
+    return texts.significant(value, digits).replace("-", "−") if math.isfinite(value) else MISSING
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -60,8 +56,10 @@ def points(difference: float) -> str:
 
 
 def part(fraction: float) -> str:
-    """A cost as part of the full configuration's: "0.42"."""
-    return f"{fraction:.2f}" if math.isfinite(fraction) else MISSING
+    """A cost as part of the full configuration's: "0.42", and "0.0643" where two decimals say little."""
+    return (
+        significant(fraction) if 0 < fraction < 0.0995 or not math.isfinite(fraction) else f"{fraction:.2f}"
+    )
 
 
 def span(interval: Interval, digits: int = 1) -> str:

@@ -16,6 +16,7 @@ from policies.guarantee import kept as kept_certificate
 from policies.objective import Objective
 from policies.statistics import Interval
 from policies.table import OutcomeTable
+from policies.texts import count
 from policies.transfer.drift import Drift, drift
 from policies.transfer.reference import kept as kept_reference
 from policies.transfer.sights import require
@@ -139,7 +140,7 @@ def _of_drift(found: Transfer) -> str:
         return ""
     moved = [shift for shift in found.drift.shifts if shift.drifted]
     return (
-        f"what it looks at has drifted: {len(moved)} of {len(found.drift.shifts)} distributions, "
+        f"what it looks at has drifted: {len(moved)} of {count(len(found.drift.shifts), 'distribution')}, "
         f"{moved[0].name} by {100 * moved[0].distance:.0f} points"
     )
 

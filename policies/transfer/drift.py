@@ -53,9 +53,10 @@ class Shift:
 
 @dataclass(frozen=True)
 class Drift:
-    """All shifts, the largest first. visible: the least distance that would be beyond chance at every place.
+    """All shifts, what drifted first, then the surest (by p-value).
 
-    left_out: places with too few samples, here or before, to say anything.
+    visible: the least distance that would be beyond chance at every place. left_out: places with too few
+    samples, here or before, to say anything.
     """
 
     split: str
@@ -89,7 +90,8 @@ def drift(
     raw = [found for place, sight in enough for found in _distances(place, sight, split)]
     adjusted = holm(np.array([found.p_value for found in raw]))
     shifts = [_judged(found, float(p)) for found, p in zip(raw, adjusted, strict=True)]
-    shifts.sort(key=lambda shift: -shift.distance)
+    # Below 1e-300 p-values are all 0: the statistic they come from still tells them apart.
+    shifts.sort(key=lambda s: (not s.drifted, s.p_value, -s.distance * _weight(s.n, s.n_before)))
     visible = max((_visible(s.n, s.n_before, len(shifts)) for s in shifts), default=1.0)
     return Drift(split, tuple(shifts), visible, len(known) - len(enough))
 

@@ -129,6 +129,24 @@ def test_the_verdict_tells_how_fast_its_choices_were_measured(benched):
     )
 
 
+def test_a_choice_that_saves_flops_and_costs_time_says_so_first(benched):
+    """The policy takes less than a fifth of the FLOPs; measured at 0.5x, it does not pay in time."""
+    findings = gather(benched)
+    fast = verdict.answers(findings)[1]
+    assert "more time" not in fast.headline
+    for m in findings.bench.measurements:
+        direct = m.row("direct").median_ms
+        rows = [replace(r, median_ms=2 * direct) if r.kind == "policy" else r for r in m.rows]
+        object.__setattr__(m, "rows", tuple(rows))
+    slow = verdict.answers(findings)[1]
+    assert slow.headline.endswith(
+        "; fewer FLOPs but more time: 0.50x at batch 1 the speed of the model as published"
+    )
+    notes = " ".join(slow.notes)
+    assert ", not in time" in notes or "cannot be told" in notes
+    assert "pays." not in notes
+
+
 def test_every_measurement_is_listed_by_name(benched):
     every = grid(composed(benched), "latency")
     assert len(every.rows) == 3 * 90

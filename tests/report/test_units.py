@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from adapcli.report import units
 from adapcli.report.units import CostUnit
 from policies.statistics import Interval
+from policies.texts import significant
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,19 @@ def test_percent(value, text):
 )
 def test_points_are_signed_unless_zero(value, text):
     assert units.points(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.42, "0.42"), (1.0, "1.00"), (0.0643, "0.0643"), (0.00123, "0.00123"), (0, "0.00")]
+)
+def test_a_part_has_three_digits_where_two_decimals_say_little(value, text):
+    assert units.part(value) == text
+
+
+def test_large_numbers_are_written_out():
+    assert [significant(value, 4) for value in (15561.2, 3017.4, 17.0, 0.5)] == [
+        *("15561", "3017", "17.00", "0.5000")
+    ]
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))

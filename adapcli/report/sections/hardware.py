@@ -34,20 +34,40 @@ def blocks(findings: Findings) -> list[Block]:
     return found or [Text(f"Nothing was measured on hardware; {findings.command('bench')} does.")]
 
 
-def speed(findings: Findings, kind: str, name: str) -> list[str]:
-    """A sentence on how fast something is on the machine measured last; none if it was not measured there."""
+def gains(findings: Findings, kind: str, name: str) -> dict[int, float]:
+    """Batch -> how many times as fast as the model as published, on the machine measured last.
+
+    Empty if it was not measured there.
+    """
     measurements = findings.bench.measurements if findings.bench else ()
-    gains = [
-        f"{direct.median_ms / row.median_ms:.2f}x at batch {m.condition.batch}"
+    return {
+        m.condition.batch: direct.median_ms / row.median_ms
         for m in sorted(measurements, key=lambda m: m.condition.batch)
         if m.condition.machine == measurements[-1].condition.machine
         and (row := m.row(kind, name))
         and (direct := m.row("direct"))
-    ]
-    if not gains:
+    }
+
+
+def speed(findings: Findings, kind: str, name: str) -> list[str]:
+    """A sentence on how fast something is on the machine measured last; none if it was not measured there."""
+    found = gains(findings, kind, name)
+    if not found or findings.bench is None:
         return []
-    machine = labels.readable(measurements[-1].condition.machine)
-    return [f"Measured speed against the model as published: {', '.join(gains)} ({machine})."]
+    machine = labels.readable(findings.bench.measurements[-1].condition.machine)
+    return [f"Measured speed against the model as published: {_times(found)} ({machine})."]
+
+
+def slower(findings: Findings, kind: str, name: str, cost_flops: float) -> str:
+    """Where something that saves FLOPs was measured to cost time, in a clause; else nothing."""
+    found = {batch: gain for batch, gain in gains(findings, kind, name).items() if gain < 1}
+    if not found or cost_flops >= findings.full_flops:
+        return ""
+    return f"fewer FLOPs but more time: {_times(found)} the speed of the model as published"
+
+
+def _times(gains_: dict[int, float]) -> str:
+    return ", ".join(f"{gain:.2f}x at batch {batch}" for batch, gain in gains_.items())
 
 
 def _grids(findings: Findings) -> Iterable[Grid]:

@@ -1,10 +1,12 @@
 """What to do, in a few lines."""
 
+from collections.abc import Mapping
+
 from adapcli.report import labels
 from adapcli.report.document import Answer
 from adapcli.report.findings import SPLIT, Findings
 from adapcli.report.policies import Judged
-from adapcli.report.sections.hardware import speed
+from adapcli.report.sections.hardware import gains, slower, speed
 from adapcli.report.sections.search import cost_text, target_text
 from adapcli.report.units import half_width, part, percent, points, span
 from adapcli.search import Point, SearchResult
@@ -41,7 +43,13 @@ def _static(findings: Findings) -> Answer:
         f"reported on {labels.number(search.n_test)} test samples, with 95 % intervals."
     )
     name = labels.configuration(findings.table.configs, choice.index)
+    headline += _contradicted(slower(findings, "static", name, findings.table.cost_flops[choice.index]))
     return Answer(STATIC, headline, numbers, [note, *speed(findings, "static", name)])
+
+
+def _contradicted(told: str) -> str:
+    """What speaks against a choice belongs beside it, not under it."""
+    return f"; {told}" if told else ""
 
 
 def _price(search: SearchResult, choice: Point) -> str:
@@ -59,9 +67,11 @@ def _policy(findings: Findings) -> Answer:
     e = best.evaluation
     reached = f"{percent(e.score.mean)} ± {100 * half_width(e.score):.1f}"
     headline = f"Policy {best.name}: {reached} at {part(e.cost_flops.mean / e.full_cost_flops)} of full"
-    saved = f"Saves {percent(e.saving_full.mean)} of the full configuration's cost"
+    headline += _contradicted(slower(findings, "policy", best.name, e.cost_flops.mean))
+    saved = _saved(e.saving_full)
     numbers = f"{saved}; {_against_full(e.score_difference)}"
-    notes = [*_guarantee(best, findings.score_name), *_missed(best), _against_static(e)]
+    timed = gains(findings, "policy", best.name)
+    notes = [*_guarantee(best, findings.score_name), *_missed(best), _against_static(e, timed)]
     count = sum(policy.per_sample for policy in findings.policies)
     if count > 1:
         notes.append(f"Picked among {count} policies by what it saves on the tune split.")
@@ -105,18 +115,40 @@ def _against_full(change: Interval) -> str:
     return f"{points(change.mean)} points ({points(change.low)} to {points(change.high)}) against full"
 
 
-def _against_static(e: Evaluation) -> str:
-    """Whether deciding per sample pays, as far as the samples tell."""
+def _saved(saving: Interval) -> str:
+    if saving.mean < 0:
+        return f"Costs {percent(-saving.mean)} more FLOPs than the full configuration"
+    return f"Saves {percent(saving.mean)} of the full configuration's FLOPs"
+
+
+def _against_static(e: Evaluation, gains_: Mapping[int, float]) -> str:
+    """Whether deciding per sample pays in FLOPs, as far as the samples tell, and whether it does in time."""
     if e.beats_statics:
-        saved = percent(e.saving_static.mean)
-        return f"Better than every static choice, at {saved} below the cost of the best one."
+        saved, than = e.saving_static.mean, "than the best of them"
+        cost = f"{percent(abs(saved))} {'fewer' if saved >= 0 else 'more'} FLOPs {than}"
+        return f"Better than every static choice, at {cost}{_in_time(gains_)}."
     interval = e.saving_static
-    told = f"Against static choices of equal score it saves {percent(interval.mean)} ({span(interval)} %)"
+    told = (
+        f"Against static choices of equal score it saves {percent(interval.mean)} of the FLOPs "
+        f"({span(interval)} %)"
+    )
     if interval.low > 0:
-        return f"{told}: deciding per sample pays."
+        return f"{told}: deciding per sample pays in FLOPs{_in_time(gains_)}."
     if interval.high < 0:
-        return f"{told}: it costs more than a static choice. Prefer the static choice."
+        more = f"{percent(-interval.mean)} ({percent(-interval.high)} to {percent(-interval.low)})"
+        return f"It takes {more} more FLOPs than static choices of equal score. Prefer the static choice."
     return f"{told}: the interval includes zero, so it cannot be told from static choices, which are simpler."
+
+
+def _in_time(gains_: Mapping[int, float]) -> str:
+    """What is known of time, beside a statement on FLOPs."""
+    if not gains_:
+        return "; its time was not measured"
+    slow = [f"batch {batch}" for batch, gain in gains_.items() if gain < 1]
+    if not slow:
+        return ", and it takes less time than the model as published"
+    fast = len(gains_) - len(slow)
+    return f", not in time{' at ' + ', '.join(slow) if fast else ''}"
 
 
 def _full(findings: Findings) -> Answer:

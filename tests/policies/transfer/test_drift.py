@@ -65,6 +65,20 @@ def test_drift_is_found_and_named(telling, algo):
     assert {s.name for s in found.shifts if s.drifted} == {found.shifts[0].name}
 
 
+def test_shifts_are_sorted_by_evidence(telling):
+    """Few samples get far: there the same shift, and chance alone, look larger."""
+    table = telling(1200)
+    policy = registry.train("threshold", table, lambda_=0.02).policy
+    moved = telling(1200, seed=3, shift=0.15)
+    shifts = drift(policy, Reference.of(policy, table), moved, moved.rows("test")).shifts
+    assert any(shift.drifted for shift in shifts)
+    assert [s.drifted for s in shifts] == sorted((s.drifted for s in shifts), reverse=True)
+    for group in (True, False):
+        p_values = [s.p_value for s in shifts if s.drifted == group]
+        assert p_values == sorted(p_values)
+    assert [s.distance for s in shifts] != sorted((s.distance for s in shifts), reverse=True)
+
+
 def test_small_differences_of_many_samples_are_no_drift(make_table):
     """Two points, in 20 000 samples: surely there, but too little to matter."""
     table, moved = make_table(80_000, depths=(1,)), make_table(80_000, depths=(1,), seed=1)
