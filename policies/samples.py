@@ -38,4 +38,5 @@ def few(table: OutcomeTable, split: str) -> str:
     if n >= FEW:
         return ""
     more = split_option(table, **{split: FEW})
-    return f"only {count(n, f'{split} sample')}, too few to show small differences (more: adap sweep {more})"
+    told = f"only {count(n, f'{split} sample')}, too few to show small differences"
+    return f"{told} (for more, sweep again with --overwrite {more})"

@@ -270,3 +270,13 @@ def test_every_next_line_runs_as_it_is_printed_and_a_moved_run_goes_on(adap, tmp
     assert "moved here/train/model.pt: the checkpoint of this run is not there any more" in said
     assert "--ckpt" in said
     adap("predict", "my images/cat", "--ckpt", "model.pt", *run)
+
+
+@pytest.mark.parametrize(
+    "command", [["predict", "x.png"], ["extract", "-o", "s"], ["export", "-o", "m.onnx"]]
+)
+def test_a_mistyped_run_does_not_run_the_packaged_model(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--run", "typo"]) == 3
+    assert capsys.readouterr().err.startswith("error: typo: no such run folder\n")
+    assert not list(tmp_path.iterdir())

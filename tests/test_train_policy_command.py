@@ -86,7 +86,7 @@ def test_a_promise_kept_on_tune_but_broken_on_test_is_told(run, adap, make_table
 def test_few_tune_samples_are_stated_with_their_interval(adap, make_table, tmp_path, capsys):
     _, _, err = adap("--algo", "static", "--max-drop", "50%")
     assert "chosen on only 50 tune samples" in err
-    assert re.search(r"adap sweep --split \d+:1000:\d+:\d+", err)
+    assert re.search(r"sweep again with --overwrite --split \d+:1000:\d+:\d+", err)
     assert re.search(r"against full there: -\d+\.\d\d points \(-\d+\.\d\d \.\. [+-]\d+\.\d\d\)", err)
     make_table(4000).save(tmp_path / "many" / "table")
     assert main(["train-policy", "--run", str(tmp_path / "many"), "--algo", "static"]) == 0

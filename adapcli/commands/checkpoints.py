@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 
 
 def open_checkpoint(
-    console: Console, ckpt: str | None, run: "Run | None" = None
+    console: Console, ckpt: str | None, run: "Run | None" = None, *, reads: bool = False
 ) -> "tuple[AdaPerceiver, str]":
-    """The model, and where it came from; without `ckpt` the run's or else the packaged one, which is said."""
-    from adapcli.model.checkpoint import load
+    """The model, and where it came from; without `ckpt` the run's or else the packaged one, which is said.
 
+    reads: the command only reads the run. FileError then for one that was named and is not there: a mistyped
+    name must not run another model.
+    """
+    from adapcli.errors import FileError
+    from adapcli.model.checkpoint import load
+    from adapcli.run import DEFAULT_FOLDER
+
+    named = run is not None and str(run.folder) != DEFAULT_FOLDER
+    if reads and ckpt is None and run is not None and named and not run.folder.exists():
+        raise FileError(f"{run.folder}: no such run folder", "another --run, or a checkpoint by --ckpt")
     source, told = _checkpoint(ckpt, None if run is None or ckpt is not None else run.checkpoint())
     if told:
         console.say(f"no --ckpt given: using {told}")

@@ -19,6 +19,7 @@ from adapcli.commands.options import (
     one_of,
 )
 from adapcli.console import Console
+from policies.texts import count
 
 if TYPE_CHECKING:
     from adapcli.data.inspection import Inspection
@@ -129,10 +130,11 @@ def _show_images(console: Console, found: "Inspection") -> None:
     copies = found.copies
     if copies.repeated:
         console.print(f"copies: {copies.repeated} of {copies.compared} images equal an earlier one")
-    for parts, count in copies.across_parts.items():
-        console.print(f"leak: {count} images are in more than one part: {parts}")
+    for parts, shared in copies.across_parts.items():
+        console.print(f"leak: {count(shared, 'image')} in more than one part: {parts}")
     if copies.across_classes:
-        console.print(f"contradiction: {copies.across_classes} images have more than one label")
+        same = count(copies.across_classes, "image")
+        console.print(f"contradictory labels: {same}, first {' = '.join(copies.contradictory)}")
     if found.values and found.task == "depth":
         console.print(
             "depth in metres: {smallest_m:.3g} to {largest_m:.3g}, median {median_m:.3g}; "

@@ -50,7 +50,7 @@ def export(
 
     console = Console(json=json, quiet=quiet)
     format = format_of(output, format)
-    model, source = open_checkpoint(console, ckpt, Run.open(run))
+    model, source = open_checkpoint(console, ckpt, Run.open(run), reads=True)
     chosen = model.config.space.pick(tokens=tokens, width=width, depth=depth)
     check_output(output, source, overwrite=overwrite)
     console.say(f"exporting {chosen} as {format}")

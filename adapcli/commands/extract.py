@@ -42,7 +42,7 @@ def extract(
     from adapcli.run import Run
 
     console = Console(json=json, quiet=quiet)
-    model, source = open_checkpoint(console, ckpt, Run.open(run))
+    model, source = open_checkpoint(console, ckpt, Run.open(run), reads=True)
     chosen = model.config.space.pick(tokens=tokens, width=width, depth=depth)
     check_output(output, source, overwrite=overwrite)
     small = extract_model(model, chosen)

@@ -117,7 +117,7 @@ def predict(
 
     console, folder, where = Console(json=json, quiet=quiet), Run.open(run), resolve(device)
     paths = find_pictures(_places(console, images))
-    model, source = open_checkpoint(console, ckpt, folder)
+    model, source = open_checkpoint(console, ckpt, folder, reads=True)
     _check_output(output, source, paths, overwrite=overwrite)
     how = _how(console, model, folder, policy, tokens=tokens, width=width, depth=depth)
     layout = layout_of(model, top, maps, paths, summary_only=summary_only, overwrite=overwrite)

@@ -50,13 +50,15 @@ class Copies:
     """Images that are there more than once. compared: images whose content was; 0 if there were too many.
 
     repeated: those that equal an earlier one; across_parts: contents in more than one part, by parts, such as
-    "test, train"; across_classes: contents with more than one label.
+    "test, train"; across_classes: contents with more than one label; contradictory: the names of the first of
+    these.
     """
 
     compared: int = 0
     repeated: int = 0
     across_parts: dict[str, int] = field(default_factory=dict)
     across_classes: int = 0
+    contradictory: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,16 +234,18 @@ def _copies(catalogue: Catalogue) -> Copies:
         return Copies()
     keys = each(key_of, [entry for _, entry in placed])
     parts: dict[str, set[str]] = defaultdict(set)
-    labels: dict[str, set[str]] = defaultdict(set)
+    alike: dict[str, list[Entry]] = defaultdict(list)
     for key, (part, entry) in zip(keys, placed, strict=True):
         parts[key].add(part)
-        labels[key].add(entry.label)
+        alike[key].append(entry)
+    contradictory = [entries for entries in alike.values() if len({entry.label for entry in entries}) > 1]
     across = Counter(", ".join(sorted(found)) for found in parts.values() if len(found) > 1)
     return Copies(
         compared=len(placed),
         repeated=len(placed) - len(parts),
         across_parts=dict(across),
-        across_classes=sum(len(found) > 1 for found in labels.values()),
+        across_classes=len(contradictory),
+        contradictory=tuple(entry.name for entry in contradictory[0]) if contradictory else (),
     )
 
 

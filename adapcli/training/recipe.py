@@ -46,11 +46,8 @@ def load_recipe(name_or_file: str, changes: Sequence[str] = ()) -> Recipe:
         from difflib import get_close_matches
 
         close = get_close_matches(name_or_file, packaged_recipes(), n=1)
-        hint = (
-            f"did you mean {close[0]!r}?"
-            if close
-            else f"one of {', '.join(packaged_recipes())}, or a .yaml file"
-        )
+        hint = f"one of {', '.join(packaged_recipes())}, or a .yaml file"
+        hint = f"did you mean {close[0]!r}? It is {hint}" if close else hint
         raise UsageError(f"recipe {name_or_file!r}: not known", hint)
     text = resources.files("adapcli.training").joinpath("recipes", f"{name_or_file}.yaml").read_text("utf-8")
     return _parse(name_or_file, text, changes)

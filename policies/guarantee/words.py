@@ -81,7 +81,7 @@ def too_few(
         message += f"; {100 * limit:g} takes about {_rough(enough)} samples"
     if enough is not None:
         wanted = split_option(table, calibration=_two_digits(max(enough, 2 * n)))
-        options.append(f"more calibration samples: adap sweep {wanted}")
+        options.append(f"more calibration samples: sweep again with --overwrite {wanted}")
     options.append("--best-effort, which keeps a policy without a guarantee")
     return InfeasibleError(message, "; or ".join(options))
 

@@ -27,7 +27,8 @@ def test_every_source_of_the_same_images_says_the_same(kind, request, tmp_path, 
     assert found["size"] == {"smallest": [11, 9], "largest": [11, 9], "median": [11, 9]}
     assert found["modes"] == {"uint8 x 3" if kind == "npz" else "RGB": 3 * EACH}
     assert found["damaged"] == found["left_out"] == []
-    assert found["copies"] == {"compared": 180, "repeated": 0, "across_parts": {}, "across_classes": 0}
+    none = {"repeated": 0, "across_parts": {}, "across_classes": 0, "contradictory": []}
+    assert found["copies"] == {"compared": 180, **none}
     sheet = np.asarray(Image.open(tmp_path / "t.png"))
     assert sheet.shape == (330, 384, 3)
     cells = sheet.reshape(3, 110, 4, 96, 3).transpose(0, 2, 1, 3, 4).reshape(12, -1)
@@ -51,6 +52,7 @@ def test_leaks_contradictions_damage_and_what_is_left_out_are_shown(tmp_path, ca
         "repeated": 2,
         "across_parts": {"train, val": 1},
         "across_classes": 1,
+        "contradictory": ["val/cat/1.png", "val/dog/copy.png"],
     }
     assert found["damaged"] == [
         {"reason": "not a picture that Pillow can read", "count": 1, "first": "val/dog/9.png"}
@@ -60,8 +62,8 @@ def test_leaks_contradictions_damage_and_what_is_left_out_are_shown(tmp_path, ca
     text = capsys.readouterr().out
     for line in (
         "parts: train 10, val 13",
-        "leak: 1 images are in more than one part: train, val",
-        "contradiction: 1 images have more than one label",
+        "leak: 1 image in more than one part: train, val",
+        "contradictory labels: 1 image, first val/cat/1.png = val/dog/copy.png",
         "damaged: 1: not a picture that Pillow can read, first val/dog/9.png",
         "left out: 1: hidden files and folders, first val/.hidden",
         "size in pixels: 6 x 6 to 6 x 6, median 6 x 6; modes: L 22",

@@ -119,7 +119,7 @@ def test_the_limits_that_a_refusal_states_give_what_it_states(make_losing_table,
         _, certificate = certify(statics(table), table, Promise(float(limit) / 100, 0.95, loss))
         assert certificate.certified
         assert f"{100 * certificate.saving:.1f}" == saving
-    split = re.search(r"adap sweep --split (\d+):(\d+):(\d+):(\d+)", refused.value.hint)
+    split = re.search(r"sweep again with --overwrite --split (\d+):(\d+):(\d+):(\d+)", refused.value.hint)
     assert int(split[3]) >= 2000
 
 
