@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 import adapcli
+from adapcli.commands.sweep import _warn_constant
+from adapcli.console import Console
 from adapcli.main import main
 from adapcli.report.findings import gather
 from adapcli.run import Run
@@ -144,6 +146,14 @@ def test_images_without_labels_are_swept_by_agreement(adap, home, tmp_path, kind
         assert "agreement with full" in adap("search", "--flops-target", "0.9", *words).out
         adap("train-policy", "--algo", "threshold", *words)
         assert "no labels" in adap("evaluate-policy", "--policy", "threshold", *words).out
+        assert "no labels" in adap("diagnose", *words, code=3).err
+
+
+def test_agreement_with_an_answer_that_hardly_changes_is_warned_of(capsys):
+    _warn_constant(Console(), np.array([1] * 91 + [0] * 9))
+    assert "gives the same answer to 91.0 % of the test samples" in capsys.readouterr().err
+    _warn_constant(Console(), np.array([1] * 90 + [0] * 10))
+    assert capsys.readouterr().err == ""
 
 
 def test_training_images_stay_out_of_other_splits_whatever_the_seed_and_shares(adap, home):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapcli.console import Console
+from adapcli.errors import FileError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +60,8 @@ def gather(
     spec, _ = chosen_data(data, known)
     table = swept if spec == known else None
     dataset = _open(model, spec, limit)
+    if not dataset.labelled:
+        raise FileError(f"{dataset.name}: no labels, and a diagnosis judges answers by them", "other --data")
     scored = table is None
     if table is None:
         console.say(

@@ -44,11 +44,14 @@ if TYPE_CHECKING:
     from adapcli.sweep.samples import Samples
     from adapcli.sweep.sweep import Sweep
     from policies.table import OutcomeTable
+    from policies.table.schema import Array
 
 
 NEAR_CHANCE, LEAST_TO_JUDGE = 0.1, 100
 """A checkpoint is near chance if its interval ends within this part of the way from a constant answer to no
 error; fewer test samples do not say."""
+CONSTANT = 0.9
+"""Share of one answer beyond which agreement says little: a constant answer agrees as often."""
 
 
 class Numbers(tuple[int, ...]):
@@ -196,8 +199,10 @@ def _warn_near_chance(console: Console, table: "OutcomeTable") -> None:
     from policies.statistics import wilson
 
     test = table.rows("test")
-    if table.prediction is None or not table.labelled or len(test) < LEAST_TO_JUDGE:
+    if table.prediction is None or len(test) < LEAST_TO_JUDGE:
         return
+    if not table.labelled:
+        return _warn_constant(console, table.prediction[test, table.full])
     counts = table.samples["target"].iloc[test].value_counts()
     chance, hits = float(counts.max()) / len(test), float(table.score[test, table.full].sum())
     found = wilson(hits, len(test))
@@ -206,6 +211,18 @@ def _warn_near_chance(console: Console, table: "OutcomeTable") -> None:
             f"the full configuration is right on {percent_text(found.mean)} of the test samples "
             f"({percent_text(found.low)} to {percent_text(found.high)}), the most frequent class on "
             f"{percent_text(chance)}: was this checkpoint trained for these classes?"
+        )
+
+
+def _warn_constant(console: Console, answers: "Array") -> None:
+    """Warn if the full configuration gives one answer to almost all samples: agreement is then easy."""
+    import numpy as np
+
+    share = float(np.unique(answers, return_counts=True)[1].max()) / len(answers)
+    if share > CONSTANT:
+        console.warn(
+            f"the full configuration gives the same answer to {percent_text(share)} of the test samples: "
+            "agreement with it shows little. Was this checkpoint trained for such images?"
         )
 
 
