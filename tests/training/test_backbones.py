@@ -192,7 +192,11 @@ def test_offline_is_found_out_in_seconds_and_the_cache_alone_is_asked(monkeypatc
     assert prefer_cache_when_offline()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     os.environ["HF_HUB_OFFLINE"] = "0"
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(60))  # a resolver that hangs
+    def hanging(*_: object, **__: object) -> None:
+        time.sleep(60)
+        raise OSError("no answer")
+
+    monkeypatch.setattr("socket.getaddrinfo", hanging)
     monkeypatch.setattr("adapcli.model.hub.PATIENCE_S", 0.2)
     started = time.monotonic()
     assert prefer_cache_when_offline()
