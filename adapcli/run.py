@@ -177,7 +177,7 @@ class Run:
         known = self.provenance() or {"schema_version": SCHEMA_VERSION, "created": _timestamp(self.opened)}
         facts = {name: _text(value) for name, value in facts.items()}
         command = {
-            "command": _text(_command_line()),
+            "command": _text(command_line()),
             "started": _timestamp(self.opened),
             "seconds": round(time.time() - self.opened, 3),
             "versions": {name: found for name, found in versions().items() if found},
@@ -318,7 +318,7 @@ def acting_as(*words: object) -> Iterator[None]:
         _acting_as.reset(token)
 
 
-def _command_line() -> str:
+def command_line() -> str:
     """What was typed, or is acted as, without the password of a storage URL."""
     words = _acting_as.get() or sys.argv[1:]
     return re.sub(r"(://[^:/@\s]*:)[^@/\s]*@", r"\1***@", shlex.join(["adap", *words]))

@@ -27,7 +27,7 @@ def split_option(table: OutcomeTable, **wanted: int) -> str:
     while max(shares) > LARGEST_SHARE:
         shares = [max(1, share // 10) for share in shares]
     told = f"--split {':'.join(map(str, shares))}"
-    return told if enough else f"{told} of {total} samples in all"
+    return told if enough else f"{told} of {count(total, 'sample')} in all"
 
 
 def few(table: OutcomeTable, split: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapcli.commands import keeping
 from adapcli.console import Console
+from policies.texts import count
 
 if TYPE_CHECKING:
     from adapcli.run import Run
@@ -113,7 +114,7 @@ def _show(console: Console, field: "Field", names: Mapping[str, str]) -> None:
         ["policy", "saves at -0.1", "at -0.5", "at -1", "vs static at -0.5", "gap", "95 % interval",
          "seeds", "trained, s"],
         rows,
-        title=f"{content['n']} test samples; savings in % of full, at points of score below full; "
+        title=f"{count(content['n'], 'test sample')}; savings in % of full, at points of score below full; "
         "gap: 0 static, 1 answers known beforehand",
     )  # fmt: skip
     for left in content["skipped"]:

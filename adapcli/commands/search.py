@@ -31,6 +31,7 @@ from adapcli.commands.options import (
 )
 from adapcli.commands.units import percent_text
 from adapcli.console import Console
+from policies.texts import count
 
 if TYPE_CHECKING:
     from adapcli.run import Run
@@ -237,7 +238,7 @@ def show(console: Console, result: "SearchResult", n_configs: int, *, scored: st
         for point in result.front
     ]
     eligible = n_configs if result.eligible is None else result.eligible
-    title = f"Pareto front: {len(rows)} of {eligible} configurations"
+    title = f"Pareto front: {len(rows)} of {count(eligible, 'configuration')}"
     if eligible < n_configs:
         title += f"; {n_configs - eligible} more were not measured"
     columns = [
@@ -258,7 +259,7 @@ def show(console: Console, result: "SearchResult", n_configs: int, *, scored: st
 
 def _show_study(console: Console, study: "StudySummary") -> None:
     console.print(
-        f"{study.sampler}: {study.evaluated} configurations evaluated, {study.new} of them now; "
+        f"{study.sampler}: {count(study.evaluated, 'configuration')} evaluated, {study.new} of them now; "
         f"proposed in vain: {study.repeats} seen before, {study.over_budget} over the budget"
     )
     line = f"regret against the exhaustive front: hypervolume {100 * study.hypervolume_regret:.2f} %"

@@ -10,6 +10,7 @@ from adapcli.commands.dataset_metrics import show_metrics
 from adapcli.commands.options import FlopsTarget, Json, Overwrite, Quiet, Resume, RunFolder, Seed, whole
 from adapcli.commands.units import flops_text, percent_text
 from adapcli.console import Console
+from policies.texts import count
 
 if TYPE_CHECKING:
     from adapcli.run import Run
@@ -217,7 +218,7 @@ def _show(
             "95 % interval",
         ],
         [_row(name, found) for name, found in ((judged.name, judged), *oracles)],
-        title=f"{judged.n} test samples; features, network and readouts are in every cost",
+        title=f"{count(judged.n, 'test sample')}; features, network and readouts are in every cost",
     )
     console.print(
         f"full configuration: {scored} {100 * judged.full_score:.2f} %, "

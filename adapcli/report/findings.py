@@ -83,7 +83,7 @@ class Findings:
     @property
     def n_text(self) -> str:
         """ "2 000 test samples"."""
-        return f"{labels.number(len(self.rows))} {SPLIT} samples"
+        return labels.plural(len(self.rows), f"{SPLIT} sample")
 
     @property
     def chosen(self) -> int | None:

@@ -26,6 +26,7 @@ from adapcli.model.checkpoint import save
 from adapcli.model.compilation import compile_blocks
 from adapcli.model.flops import flops
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.run import command_line
 from adapcli.training.judging import (
     DENSE_TEST_SAMPLES,
     TEST_SAMPLES,
@@ -170,7 +171,7 @@ def _tested(data: str) -> str:
 
 
 def write_card(metrics: dict[str, Any], path: Path) -> None:
-    """A model card beside a checkpoint, from its metrics."""
+    """A model card beside a checkpoint, from its metrics, with the command that is running."""
     recipe, metric = metrics["recipe"], metrics["metric"]
     steps, batch = sum(stage["steps"] for stage in recipe["stages"]), recipe["accumulate"] * recipe["batch"]
     length = f"{steps:,} steps of {batch} samples, {metrics['seconds'] / 60:.0f} minutes"
@@ -179,7 +180,7 @@ def write_card(metrics: dict[str, Any], path: Path) -> None:
         "",
         recipe["description"].strip(),
         "",
-        f"- made by `adap train --recipe {recipe['name']}`: {length}",
+        f"- made by `{command_line()}` with recipe {recipe['name']}: {length}",
         f"- {metrics['parameters']:,} parameters; the grid spans {metrics['span']:.1f}x in FLOPs",
         f"- scored on {metrics['samples']:,} {_tested(recipe['data'])}",
         "",

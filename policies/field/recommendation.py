@@ -13,6 +13,7 @@ from policies.curves.gap import least_cost
 from policies.errors import UsageError
 from policies.samples import FEW
 from policies.statistics import Interval
+from policies.texts import count
 
 if TYPE_CHECKING:
     from policies.field.member import Member, Request
@@ -145,7 +146,7 @@ class _Words:
     def chosen(self, taken: Value, best: Value, plain: Sequence[Value]) -> list[str]:
         """Why this one, against those that need no trial."""
         found = interval(taken.draws)
-        start = f"{taken.name}: {_percent(found)} {self.measure}, on {self.n} tune samples"
+        start = f"{taken.name}: {_percent(found)} {self.measure}, on {count(self.n, 'tune sample')}"
         if taken.by_trial:
             more = _difference(_below(best, taken))
             return [f"{start}; {more} more than {best.name}, the best without learning by trial."]
@@ -169,7 +170,7 @@ class _Words:
             told = "only what keeps the target on the whole 95 % interval there is recommended"
         else:
             told = "nothing keeps the target on the whole 95 % interval there, so this may miss it"
-        return [f"{self.n} tune samples are few: {told}."]
+        return [f"{count(self.n, 'tune sample')} {'is' if self.n == 1 else 'are'} few: {told}."]
 
     def by_trial(self, taken: Value, best: Value, eligible: Sequence[Value]) -> list[str]:
         """Why not one that learns by trial, or which others do not win."""

@@ -18,6 +18,7 @@ from policies.field.recommendation import Recommendation, Value, recommend, valu
 from policies.objective import Objective
 from policies.shown import short_repr
 from policies.table import OutcomeTable
+from policies.texts import count
 
 SCHEMA_VERSION = 1
 REPORTED = "test"
@@ -226,7 +227,7 @@ def _on_test(evaluation: Evaluation, asked: Objective) -> str:
     drop, saving = evaluation.score_difference, evaluation.saving_full
     missed = met(asked, evaluation) is False
     return (
-        f"On {evaluation.n} test samples it saves {100 * saving.mean:.1f} % of the full cost "
+        f"On {count(evaluation.n, 'test sample')} it saves {100 * saving.mean:.1f} % of the full cost "
         f"({100 * saving.low:.1f} to {100 * saving.high:.1f}) at {100 * drop.mean:+.2f} points "
         f"({100 * drop.low:+.2f} to {100 * drop.high:+.2f})."
         f"{' That misses what was asked for, which it kept on the tune samples.' if missed else ''}"

@@ -32,6 +32,7 @@ from policies.table import recalibration as kept_with
 from policies.table import schema, storage, validation
 from policies.table.outcome import OutcomeTable
 from policies.table.recalibration import Recalibration
+from policies.texts import count
 
 LEDGER, PLAN = "ledger", "plan.json"
 
@@ -223,7 +224,7 @@ class OutcomeTableWriter:
     def finish(self) -> OutcomeTable:
         """Join the pieces, rename the table into place, and open it. AdapError while chunks are pending."""
         if self.pending():
-            raise AdapError(f"{self.folder}: {len(self.pending())} chunks are still to be written")
+            raise AdapError(f"{self.folder}: {count(len(self.pending()), 'chunk')} still to be written")
         pieces = [self._piece(start).read_bytes().partition(b"\n") for start, _ in self.chunks()]
         write_bytes(
             self.partial / storage.SAMPLES, b"\n".join([pieces[0][0], b"".join(rows for *_, rows in pieces)])

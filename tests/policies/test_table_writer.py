@@ -82,7 +82,7 @@ def test_pending_shrinks_and_survives_reopening(table, whole, tmp_path):
     assert again.pending() == [(0, 32), (64, 96), (96, 100)]
     assert again.repaired == []
     assert not (tmp_path / "t").exists()
-    with pytest.raises(AdapError, match="3 chunks are still to be written"):
+    with pytest.raises(AdapError, match="3 chunks still to be written"):
         again.finish()
     write(again, table)
     again.finish()

@@ -166,3 +166,14 @@ def test_curves_are_drawn_of_whatever_was_logged(columns):
     lines = journal(100)[["step", "stage", "learning_rate", *columns]]
     assert len(learning_curves(lines).axes) == 3
     assert len(learning_curves(lines[:1]).axes) == 3
+
+
+def test_of_a_single_configuration_mark_and_interval_are_inside_both_panels():
+    unit = CostUnit.of([5e6])
+    configs = pd.DataFrame({"cost_flops": [5e6], "score": [0.8], "depth": [3]})
+    mark = Mark("full configuration", "full", Interval(0.8, 0.61, 0.92), 5e6)
+    curve = Curve("static front", np.array([5e6]), np.array([0.8]))
+    for axes in tradeoff(configs, [curve], [mark], unit=unit, score_name="accuracy").axes:
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert left < 5e6 / unit.flops < right
+        assert bottom < 0.61 < 0.92 < top

@@ -10,13 +10,17 @@ import pytest
 from adapcli.errors import UsageError
 from adapcli.evaluation.calibration import reliability
 from adapcli.evaluation.diagnosis.check import Check, Diagnosis
+from adapcli.model.flops import input_flops, read_flops
 from adapcli.report import style
 from adapcli.report.build import build, compose
 from adapcli.report.document import Drawing
 from adapcli.report.figures.reliability import fewest, reliability_curves
 from adapcli.report.findings import gather
-from adapcli.report.sections import diagnosis, policies, provenance, training, verdict
+from adapcli.report.sections import cost, diagnosis, policies, provenance, training, verdict
+from adapcli.report.units import CostUnit
 from adapcli.run import Run
+
+from .conftest import CONFIG
 
 
 @pytest.fixture
@@ -234,3 +238,16 @@ def test_a_diagnosis_is_shown_with_what_it_warns_of(run):
     assert blocks[3].rows == [["1", "10.0 %"], ["2", "20.0 %"]]
     replace(found, checks=(replace(checks[1], numbers={"readouts": [3, "x"]}),)).save(run.diagnosis)
     assert len(diagnosis.section(gather(run)).blocks) == 2
+
+
+def test_the_cost_section_shows_what_every_configuration_pays(run):
+    facts = next(b for b in cost.section(gather(run)).blocks if hasattr(b, "items"))
+    shared = input_flops(CONFIG) + read_flops(CONFIG, 1)
+    shown = dict(facts.items)["paid by every configuration (input stage, fewest tokens)"]
+    assert shown.startswith(CostUnit.of([shared]).text(shared))
+
+
+def test_the_title_is_the_run_s_name_and_the_subtitle_its_model_and_data(run):
+    document = compose(gather(run), None, made="now")
+    assert document.title == "Adaptive inference: run"
+    assert document.subtitle.startswith("90 configurations of digits on digits, reported on 300 test")

@@ -14,6 +14,7 @@ from adapcli.evaluation.dense.tasks import dense_task
 from adapcli.model.checkpoint import load, save
 from adapcli.model.config import ModelConfig
 from adapcli.model.perceiver import AdaPerceiver
+from adapcli.run import acting_as
 from adapcli.space import Configuration
 from adapcli.training.dense_grid import dense_scores
 from adapcli.training.dryrun import plan
@@ -75,7 +76,9 @@ def test_from_scenes_to_a_checkpoint_and_a_card(tmp_path: Path, task: str):
     assert model.class_names == names
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert f"{METRICS[task][0]}_fewest_tokens" in lines[-1]
-    write_card(metrics, tmp_path / "card.md")
+    with acting_as("train", "--set", "batch=8", "--data", "my scenes"):
+        write_card(metrics, tmp_path / "card.md")
+    assert "made by `adap train --set batch=8 --data 'my scenes'` with" in (tmp_path / "card.md").read_text()
     assert f"| configuration | {METRICS[task][0]} |" in (tmp_path / "card.md").read_text()
 
 

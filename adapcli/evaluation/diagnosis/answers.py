@@ -57,7 +57,7 @@ def low_tokens(table: OutcomeTable) -> Check:
     spare = normal_interval(hits[few] - chance - KEPT * (hits[many] - chance), CONFIDENCE)
     told = (
         f"t={few} {percent(accuracy[str(few)])}, t={many} {percent(accuracy[str(many)])}: "
-        f"keeps {percent(kept, 0)} of what is beyond guessing ({percent(chance)})"
+        f"keeps {percent(max(kept, 0.0), 0)} of what is beyond guessing ({percent(chance)})"
     )
     return Check(name, spare.high < 0, told, limit, {**numbers, "kept": kept})
 

@@ -71,10 +71,13 @@ def _close_range(configs: pd.DataFrame, marks: list[Mark]) -> tuple[float, float
     """Where decisions are made: from a little below the best configuration and every choice, upwards."""
     best, worst = float(configs["score"].max()), float(configs["score"].min())
     choices = [mark.score for mark in marks if mark.kind in ("policy", "chosen", "full")]
-    lowest = min([best - CLOSE, *(score.low for score in choices if score.low > best - 3 * CLOSE)])
+    # Where all is close to the best, whole intervals are shown: of one configuration they are all there is.
+    reach = best - 3 * CLOSE if worst < best - CLOSE else 0.0
+    lowest = min([best - CLOSE, *(score.low for score in choices if score.low > reach)])
     highest = max([best, *(score.high for score in choices)])
     margin = 0.06 * (highest - lowest)
-    return max(lowest - margin, worst - margin), min(highest + margin, 1.005)
+    least = min([worst, *(score.low for score in choices)])
+    return max(lowest - margin, least - margin), min(highest + margin, 1.005)
 
 
 def _configurations(axes: "Axes", configs: pd.DataFrame, unit: CostUnit) -> None:

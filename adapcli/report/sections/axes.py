@@ -25,7 +25,7 @@ def section(findings: Findings) -> Section:
         f"{labels.opening(findings.score_name)} over {', '.join(names)}, others at full and at the cheapest.",
         "One axis at a time, the others held at the full configuration's values and at the cheapest's. The "
         "second line of the ticks is the cost, as part of the full configuration's, with the others at full. "
-        "Bars are 95 % intervals (smaller than the marks where not seen).",
+        f"Bars are 95 % intervals (smaller than the marks where not seen). On {findings.n_text}.",
     )
     return Section("axes", "Effect of each axis", [drawing, _extremes(findings, effects, names)])
 

@@ -87,9 +87,10 @@ def _examples(findings: Findings) -> list[Block]:
     if isinstance(found, str):
         return [Text(f"Examples are left out: {found}.")]
     caption = (
-        f"Test samples from easy to hard: by how many of the {len(findings.configs)} configurations answer "
-        f"them {_rightly(findings)}. Under each: {'its class, ' * findings.table.labelled}that share, and "
-        "what each policy ran and answered."
+        "Test samples from easy to hard: by how many of "
+        f"{labels.plural(len(findings.configs), 'configuration')} they are answered {_rightly(findings)}. "
+        f"Under each: {'its class, ' * findings.table.labelled}that share, and what each policy ran and "
+        "answered."
     )
     return [Gallery(found, "Example images from easy to hard", caption), *_spent(findings)]
 

@@ -1,5 +1,7 @@
 """What things cost: both conventions of FLOPs, memory, and latency where it was measured."""
 
+import numpy as np
+
 from adapcli.report import labels
 from adapcli.report.document import Block, Facts, Section, Text
 from adapcli.report.findings import Findings
@@ -30,6 +32,10 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     items.append(
         (f"cheapest, {labels.configuration(table.configs, cheapest)}", _cheapest(findings, cheapest))
     )
+    shared = _shared_flops(findings)
+    if shared:
+        told = f"{_own_unit(shared)}, {part(shared / findings.full_flops)} of full"
+        items.append(("paid by every configuration (input stage, fewest tokens)", told))
     items.append(
         (
             "features that policies see",
@@ -44,6 +50,18 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     )
     items.append(("memory of the full configuration", f"{significant(_mebibytes(findings))} MiB, estimated"))
     return items
+
+
+def _shared_flops(findings: Findings) -> float:
+    """What every configuration executes before it differs from any other; 0 where that is not known.
+
+    Going on from another configuration saves at least that: the dearest way to continue saves nothing else.
+    """
+    table = findings.table
+    going_on = np.where(np.isfinite(table.increment_flops), table.increment_flops, 0.0)
+    dearest = going_on.max(axis=0, where=~np.eye(table.n_configs, dtype=bool), initial=0.0)
+    saved = np.where(dearest > 0, table.cost_flops - dearest, 0.0)
+    return max(0.0, float(saved.min()))
 
 
 def _own_unit(cost_flops: float) -> str:

@@ -37,8 +37,8 @@ def _advice(found: FieldFound) -> str:
 
 def _how_to_read(found: FieldFound) -> str:
     return (
-        f"Recommended by {labels.number(found.n_tune)} tune samples; the numbers below are of "
-        f"{labels.number(found.n)} test samples. A policy's curve is its whole family, statics included; "
+        f"Recommended by {labels.plural(found.n_tune, 'tune sample')}; the numbers below are of "
+        f"{labels.plural(found.n, 'test sample')}. A policy's curve is its whole family, statics included; "
         "what it saves is read from it at a given loss of score. The gap is what it saves beyond static "
         "choices, summed over losses of 0.1 to 2 points, as a part of what knowing beforehand which answers "
         "agree would save. Intervals are over samples, paired, and hold for the pool that the samples were "
@@ -50,13 +50,13 @@ def _figure(found: FieldFound, closers: list[Standing]) -> Drawing:
     best = max(
         closers, key=lambda standing: standing.gap.mean if standing.gap and standing.attainable else -1
     )
+    named = labels.plural(len(closers), "policy or oracle", "policies and oracles")
     return Drawing(
         "field",
         lambda layout: partial(gaps, closers, found.recommended)(layout=layout),
-        f"Part of the gap closed by {len(closers)} policies and oracles; the most, of policies, by "
-        f"{labels.readable(best.name)}.",
-        "Bars are 95 % intervals over samples; small ticks are single seeds, worst and best. Hollow marks "
-        "are oracles.",
+        f"Part of the gap closed by {named}; the most, of policies, by {labels.readable(best.name)}.",
+        f"On {labels.plural(found.n, 'test sample')}. Bars are 95 % intervals over samples; small ticks are "
+        "single seeds, worst and best. Hollow marks are oracles.",
     )
 
 
@@ -68,7 +68,7 @@ def _grid(found: FieldFound) -> Grid:
     names = [standing.name for standing in found.standings]
     strong = frozenset(i for i, name in enumerate(names) if name == found.recommended)
     quiet = frozenset(i for i, standing in enumerate(found.standings) if not standing.attainable)
-    caption = f"The field, on {labels.number(found.n)} test samples"
+    caption = f"The field, on {labels.plural(found.n, 'test sample')}"
     frame = pd.DataFrame([_record(standing) for standing in found.standings])
     return Grid("field", frame, columns, rows, caption, numeric=8, strong=strong, quiet=quiet)
 

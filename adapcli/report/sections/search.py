@@ -28,8 +28,8 @@ def section(findings: Findings) -> Section:
 def _told(findings: Findings, result: SearchResult) -> str:
     parts = [
         f"{labels.plural(len(result.front), 'configuration')} on the front, of {findings.table.n_configs}: "
-        f"chosen on {labels.number(result.n_calibration)} calibration samples and reported on "
-        f"{labels.number(result.n_test)} test samples.",
+        f"chosen on {labels.plural(result.n_calibration, 'calibration sample')} and reported on "
+        f"{labels.plural(result.n_test, 'test sample')}.",
         f"Target: {target_text(result)}.",
         f"Hypervolume {result.hypervolume:.4f}: the best score within a budget, averaged over budgets from "
         "nothing to the full configuration's cost.",

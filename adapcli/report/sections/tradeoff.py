@@ -36,8 +36,8 @@ def _alt(findings: Findings) -> str:
         for i in (findings.cheapest, full)
     ]
     return (
-        f"{labels.opening(findings.score_name)} over cost for {len(configs)} configurations, "
-        f"from {ends[0]} to {ends[1]} for the full one, "
+        f"{labels.opening(findings.score_name)} over cost for "
+        f"{labels.plural(len(configs), 'configuration')}, from {ends[0]} to {ends[1]} for the full one, "
         f"with {labels.plural(len(findings.policies), 'policy', 'policies')}."
     )
 
@@ -78,5 +78,6 @@ def _all(findings: Findings) -> Block:
         "agrees with full",
     ]
     strong = frozenset(i for i, on_front in enumerate(ordered["on_front"]) if on_front)
-    caption = f"All {len(rows)} configurations, cheapest first; undominated ones stand out"
+    count = labels.plural(len(rows), "configuration")
+    caption = f"{count}, on {findings.n_text}, cheapest first; undominated ones stand out"
     return Grid("configurations", ordered, columns, rows, caption, len(columns) - 1, strong, folded=True)

@@ -39,8 +39,8 @@ def _static(findings: Findings) -> Answer:
             f"; {points(change.mean)} points ({points(change.low)} to {points(change.high)}) against full"
         )
     note = (
-        f"Chosen on {labels.number(search.n_calibration)} calibration samples for {target_text(search)}; "
-        f"reported on {labels.number(search.n_test)} test samples, with 95 % intervals."
+        f"Chosen on {labels.plural(search.n_calibration, 'calibration sample')} for {target_text(search)}; "
+        f"reported on {labels.plural(search.n_test, 'test sample')}, with 95 % intervals."
     )
     name = labels.configuration(findings.table.configs, choice.index)
     headline += _contradicted(slower(findings, "static", name, findings.table.cost_flops[choice.index]))
