@@ -192,6 +192,7 @@ def test_offline_is_found_out_in_seconds_and_the_cache_alone_is_asked(monkeypatc
     assert prefer_cache_when_offline()
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     os.environ["HF_HUB_OFFLINE"] = "0"
+
     def hanging(*_: object, **__: object) -> None:
         time.sleep(60)
         raise OSError("no answer")
