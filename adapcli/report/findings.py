@@ -163,7 +163,10 @@ def gather(run: Run) -> Findings:
     """Read a run folder. FileError naming `adap sweep` if it has no table; other pieces may be missing."""
     table = OutcomeTable.load(run.require("table"))
     if not len(table.rows(SPLIT)):
-        raise FileError(f"{run.table}: no {SPLIT} samples to report on", "sweep more samples: adap sweep")
+        raise FileError(
+            f"{run.table}: no {SPLIT} samples to report on",
+            "adap sweep --split 12:4:8:20 gives every split some",
+        )
     warnings = _trained_on(table)
     rivals = baselines(table, SPLIT)
     findings = Findings(

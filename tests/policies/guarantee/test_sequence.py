@@ -189,8 +189,8 @@ def test_what_cannot_be_promised(make_losing_table):
     [
         ({"calibration": 1500}, "--split 1750:875:1500:875"),
         ({"calibration": 1500, "tune": 1200}, "--split 1533:1200:1500:766"),
-        ({"calibration": 8000}, "--split 2000:1000:8000:1000 of 12000 samples in all"),
-        ({"calibration": 5_000_000}, "--split 200:100:500000:100 of 5004000 samples in all"),
+        ({"calibration": 8000}, "--split 2000:1000:8000:1000 of 12 000 samples in all"),
+        ({"calibration": 5_000_000}, "--split 200:100:500000:100 of 5 004 000 samples in all"),
     ],
 )
 def test_the_option_that_gives_more_samples_can_be_typed(make_losing_table, wanted, told):
