@@ -1,6 +1,7 @@
 """`adap extract`: what it writes, and what it says about it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,5 +66,6 @@ def test_without_a_checkpoint_the_run_s_own_is_used(checkpoint, tmp_path, capsys
     words = ["picture.png"] if command == "predict" else ["-o", "written.pt2" if command == "export" else "w"]
     assert main([command, *words]) == 0
     assert f"using this run's checkpoint {checkpoint}" in capsys.readouterr().err
+    Path("elsewhere").mkdir()
     assert main([command, *words, "--run", "elsewhere", "--overwrite"]) == 0
     assert "using the packaged checkpoint" in capsys.readouterr().err
